@@ -1,0 +1,29 @@
+"""MotionMAE: masked autoencoders for video that reconstruct appearance and motion (arXiv 2210.04154)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = ["MotionMAE", "MotionMAEError", "VideoEncoder", "load"]
+
+if TYPE_CHECKING:
+    from motionmae.errors import MotionMAEError
+    from motionmae.models.autoencoder import MotionMAE
+    from motionmae.models.encoder import VideoEncoder
+    from motionmae.models.weights import load
+
+_HOME = {
+    "MotionMAE": "motionmae.models.autoencoder",
+    "MotionMAEError": "motionmae.errors",
+    "VideoEncoder": "motionmae.models.encoder",
+    "load": "motionmae.models.weights",
+}
+
+
+def __getattr__(name: str):  # loaded on first use, so that `motionmae --help` need not import torch
+    if name not in _HOME:
+        raise AttributeError(f"module 'motionmae' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,203 @@
+"""What a run is made of: frozen dataclasses, whose field docstrings are the help texts of the command line. No logic.
+
+A config is never written to after parsing. `None` stands for "decided by the run" and is resolved in one place each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Positions = Literal["sincos3d", "sincos1d", "learned"]
+DecoderKind = Literal["shared", "separate"]
+MaskKind = Literal["tube", "random", "frame", "motion", "motion-tube"]
+Normalise = Literal["cube", "none"]
+Difference = Literal["absolute", "signed"]
+Adjacent = Literal["clip", "video"]
+Distance = Literal["mse", "l1", "smooth_l1"]
+Sampling = Literal["dense", "uniform"]
+Short = Literal["loop", "clamp"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The light transformer that predicts the masked tokens; thrown away after pretraining."""
+
+    kind: DecoderKind = "shared"
+    """One decoder with two prediction layers, or two whole decoders, one a target (better by a little, slower)."""
+    width: int = 384
+    """Width of a decoder token."""
+    depth: int = 4
+    """Number of decoder blocks."""
+    heads: int = 6
+    """Attention heads of a decoder block; must divide the width."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The encoder, a plain video vision transformer, and the decoder it is pretrained with."""
+
+    frames: int = 16
+    """Frames that the encoder sees in pretraining."""
+    size: int = 224
+    """Height and width of those frames in pixels."""
+    cube: tuple[int, int, int] = (2, 16, 16)
+    """Frames, rows and columns of pixels that make one token."""
+    width: int = 768
+    """Width of an encoder token."""
+    depth: int = 12
+    """Number of encoder blocks."""
+    heads: int = 12
+    """Attention heads of an encoder block; must divide the width."""
+    mlp_ratio: float = 4.0
+    """Hidden width of a block's perceptron over the token width, in the encoder and the decoder."""
+    positions: Positions = "sincos3d"
+    """How positions enter: sines separable in time, row and column; VideoMAE's sines over the flattened index; or learned."""
+    norm: bool = True
+    """LayerNorm at the end of the encoder (VideoMAE's fine-tuned models pool first and normalise in the head)."""
+    decoder: Decoder = field(default_factory=Decoder)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which tokens are hidden."""
+
+    kind: MaskKind = "tube"
+    """Tubes hide a place in all time slots, random hides single tokens, frame whole slots; motion and motion-tube sample tokens or tubes by how much they move."""
+    ratio: float = 0.9
+    """Share of the tokens that is hidden."""
+    decode_ratio: float = 1.0
+    """Share of the hidden tokens that the decoder predicts, drawn at random; 1.0 is the paper."""
+    motion_weight: float = 1.0
+    """For the motion kinds: above 0 hides moving places more often, below 0 keeps them visible more often."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the two heads predict."""
+
+    appearance: Normalise = "cube"
+    """Pixels normalised per cube and channel, or as they are."""
+    appearance_floor: float = 0.0
+    """Added in quadrature to a cube's standard deviation of pixels in [0, 1]; 0 is VideoMAE. Keeps flat cubes from becoming amplified noise."""
+    motion: Difference = "absolute"
+    """The difference of adjacent frames, with or without its sign."""
+    motion_normalise: Normalise = "cube"
+    """Differences normalised per cube and channel, or as they are."""
+    motion_floor: float = 0.05
+    """Added in quadrature to a cube's standard deviation of differences of pixels in [0, 1]."""
+    adjacent: Adjacent = "clip"
+    """Adjacent in the (strided) clip, or in the source video; the loader then reads each frame's neighbour too."""
+    gap: int = 1
+    """Frames between the two that are subtracted."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How the predictions are compared with the targets, over masked tokens only."""
+
+    kind: Distance = "mse"
+    """Mean square, mean absolute, or smooth absolute difference."""
+    appearance: float = 1.0
+    """Weight of the space head; 0 leaves it out."""
+    motion: float = 1.0
+    """Weight of the time head; 0 leaves it out (VideoMAE's objective)."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """From files to clips."""
+
+    path: str = ""
+    """A folder of videos, searched through all its levels."""
+    sampling: Sampling = "dense"
+    """Frames at a stride from a random start, or one from each of equal parts of the video."""
+    stride: int = 4
+    """Frames from one frame of a clip to the next, for dense sampling."""
+    short: Short = "loop"
+    """What to do with videos shorter than a clip: start again, or repeat the last frame."""
+    repeats: int = 1
+    """Clips taken from a video each time it is opened."""
+    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    """Crop sides, as shares of the frame's short side, of which each clip draws one for its height and one for its width."""
+    flip: bool = True
+    """Mirror half of the clips. Off where left and right are labels."""
+    cache: bool = False
+    """Keep decoded videos in memory: for small data sets and few processors."""
+    workers: int = 4
+    """Processes that decode, for each rank; 0 decodes in the training process."""
+    prefetch: int = 4
+    """Batches that each worker prepares ahead."""
+    bad_share: float = 0.05
+    """Stop when more than this share of the reads fails."""
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW with linear warm-up and cosine decay, stepped by step."""
+
+    batch: int = 1024
+    """Clips in one optimiser step, over all ranks and accumulated micro-batches."""
+    epochs: float = 800
+    """Passes over the videos."""
+    steps: int | None = None
+    """Optimiser steps, instead of epochs; the warm-up keeps its share."""
+    lr: float = 1.5e-4
+    """Peak learning rate for 256 clips; the run's peak is this times batch / 256."""
+    lr_start: float = 1e-6
+    """Learning rate at the first step, not scaled by the batch."""
+    lr_end: float = 1e-5
+    """Learning rate at the last step, not scaled by the batch."""
+    warmup_epochs: float = 40
+    """Epochs in which the rate rises."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay of matrices; biases, norms, positions and mask tokens have none."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's two averages."""
+    clip: float | None = None
+    """Largest norm of the gradient; none by default."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where, on what and how often."""
+
+    out: str = ""
+    """Run folder; by default runs/COMMAND-PRESET."""
+    device: Device = "auto"
+    """CUDA, then Apple's GPU, then the CPU, unless named."""
+    precision: Precision = "auto"
+    """bf16 on a GPU that has it, else fp16 with loss scaling; fp32 on the CPU."""
+    compile: bool = False
+    """Compile the objective with torch.compile."""
+    micro_batch: int | None = None
+    """Clips that pass through the model at once, for each rank; the rest of the batch is accumulated."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    log_every: int = 10
+    """Steps between two lines of the log."""
+    save_every: int = 500
+    """Steps between two checkpoints."""
+    inspect_every: int = 1000
+    """Steps between two inspections: reconstruction pictures and measures of the representation."""
+    keep: int = 2
+    """Checkpoints that stay in the run folder."""
+    threads: int | None = None
+    """Threads of the CPU's own mathematics; PyTorch's choice by default."""
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Learn an encoder from unlabelled videos by reconstructing masked appearance and motion."""
+
+    model: Model = field(default_factory=Model)
+    mask: Mask = field(default_factory=Mask)
+    target: Target = field(default_factory=Target)
+    loss: Loss = field(default_factory=Loss)
+    data: Data = field(default_factory=Data)
+    optim: Optim = field(default_factory=Optim)
+    run: Run = field(default_factory=Run)
+    seed: int = 0
+    """Seed of the weights, the order of the videos, the crops and the masks."""

@@ -1,0 +1,79 @@
+"""The masked autoencoder: one encoder, and one shared or two separate decoders with a space head and a time head.
+
+Yang et al., 2022, arXiv 2210.04154. It maps clips and token indices to predictions, and knows no target, no loss and no mask.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from motionmae.config import Model
+from motionmae.models.encoder import EPS, Block, VideoEncoder, init_linear, run_blocks
+from motionmae.models.tokens import grid_of, positions_table, resize_positions
+
+TARGETS = ("appearance", "motion")  # what the space head and the time head predict
+
+
+class TokenDecoder(nn.Module):
+    """Visible tokens in, predictions at other places out: one prediction layer for each of `targets`."""
+
+    def __init__(self, config: Model, targets: Sequence[str]):
+        super().__init__()
+        size, pixels = config.decoder, math.prod(config.cube) * 3
+        self.cube, self.recompute = config.cube, False
+        self.grid = grid_of(config.frames, config.size, config.size, config.cube)
+        self.enter = nn.Linear(config.width, size.width, bias=False)
+        self.mask_token = nn.Parameter(torch.empty(size.width))
+        # Fixed sines whatever the encoder's kind: learned positions here would be thrown away with the decoder.
+        kind = "sincos1d" if config.positions == "sincos1d" else "sincos3d"
+        self.register_buffer("positions", positions_table(kind, self.grid, size.width), persistent=False)
+        self.blocks = nn.ModuleList(Block(size.width, size.heads, config.mlp_ratio) for _ in range(size.depth))
+        self.norm = nn.LayerNorm(size.width, eps=EPS)
+        self.heads = nn.ModuleDict({target: nn.Linear(size.width, pixels) for target in targets})
+        self.apply(init_linear)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    def forward(
+        self,
+        encoded: Float[Tensor, "b k d"],
+        visible: Int[Tensor, "b k"],
+        masked: Int[Tensor, "b m"],
+        grid: tuple[int, int, int],
+    ) -> dict[str, Float[Tensor, "b m p"]]:
+        positions = resize_positions(self.positions, self.grid, grid)
+        x = torch.cat((self.enter(encoded) + positions[visible], self.mask_token + positions[masked]), dim=1)
+        x = self.norm(run_blocks(self.blocks, x, self.recompute)[:, visible.shape[1] :])
+        return {target: head(x) for target, head in self.heads.items()}
+
+
+class MotionMAE(nn.Module):
+    """The autoencoder that is pretrained; `encoder` is what is kept.
+
+    `targets` names the heads it has: both, or one for the pure variants.
+    """
+
+    def __init__(self, config: Model, targets: Sequence[str] = TARGETS):
+        super().__init__()
+        self.config = config
+        self.encoder = VideoEncoder(config)
+        groups = [list(targets)] if config.decoder.kind == "shared" else [[target] for target in targets]
+        self.decoders = nn.ModuleList(TokenDecoder(config, group) for group in groups)
+
+    def forward(
+        self, clip: Shaped[Tensor, "b c t h w"], visible: Int[Tensor, "b k"], masked: Int[Tensor, "b m"]
+    ) -> dict[str, Float[Tensor, "b m p"]]:
+        """Predictions of each target's numbers, (frame, row, column, channel) in each cube, at the indices `masked`.
+
+        `masked` may be any subset of the hidden tokens: the decoder spends nothing on the others.
+        """
+        encoded = self.encoder(clip, visible)
+        grid = grid_of(*clip.shape[2:], self.config.cube)
+        predictions: dict[str, Tensor] = {}
+        for decoder in self.decoders:
+            predictions |= decoder(encoded, visible, masked, grid)
+        return predictions

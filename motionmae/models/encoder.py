@@ -1,0 +1,126 @@
+"""The encoder: a plain vision transformer over space-time cubes, with joint attention, that embeds only the tokens it is given.
+
+Dosovitskiy et al., 2021, arXiv 2010.11929; as a video autoencoder, Tong et al., 2022, arXiv 2203.12602. No class token.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from motionmae.config import Model
+from motionmae.errors import MotionMAEError
+from motionmae.models.tokens import grid_of, patchify, positions_table, resize_positions
+
+EPS = 1e-6
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB in [0, 1], the field's custom
+STD = (0.229, 0.224, 0.225)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with biases on queries and values, none on keys (they would cancel in the softmax)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        if width % heads:
+            raise MotionMAEError(f"{heads} heads do not divide a width of {width}")
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        q, k, v = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Attention and perceptron, each after a LayerNorm and each added to its input, or (drop path) skipped for a clip."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, drop_path: float = 0.0):
+        super().__init__()
+        self.drop_path = drop_path
+        self.norm1 = nn.LayerNorm(width, eps=EPS)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=EPS)
+        hidden = int(width * mlp_ratio)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        x = x + self._drop(self.attention(self.norm1(x)))
+        return x + self._drop(self.mlp(self.norm2(x)))
+
+    def _drop(self, branch: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Stochastic depth, a clip at a time (Huang et al., 2016, arXiv 1603.09382); the kept ones are scaled up."""
+        if not self.training or self.drop_path == 0.0:
+            return branch
+        keep = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path
+        return branch * keep.to(branch.dtype) / (1 - self.drop_path)
+
+
+def run_blocks(blocks: nn.ModuleList, x: Tensor, recompute: bool) -> Tensor:
+    """The blocks in order; `recompute` trades time for memory by not keeping activations."""
+    for block in blocks:
+        x = checkpoint(block, x, use_reentrant=False) if recompute and torch.is_grad_enabled() else block(x)
+    return x
+
+
+class VideoEncoder(nn.Module):
+    """Clips to tokens.
+
+    Clips are uint8, or float in [0, 1], RGB; they are normalised inside. Frames, height and width may be any multiples of
+    the cube: positions are interpolated from the grid that the encoder was made for.
+    """
+
+    def __init__(self, config: Model, drop_path: float = 0.0):
+        super().__init__()
+        self.config = config
+        self.recompute = False
+        self.grid = grid_of(config.frames, config.size, config.size, config.cube)
+        tp, hp, wp = config.cube
+        self.embed = nn.Linear(tp * hp * wp * 3, config.width)
+        table = positions_table(config.positions, self.grid, config.width)
+        if config.positions == "learned":
+            self.positions = nn.Parameter(table)
+        else:
+            self.register_buffer("positions", table, persistent=False)
+        rates = torch.linspace(0, drop_path, config.depth).tolist() if drop_path else [0.0] * config.depth
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio, rate) for rate in rates)
+        self.norm = nn.LayerNorm(config.width, eps=EPS) if config.norm else nn.Identity()
+        self.register_buffer("pixel_mean", torch.tensor(MEAN).repeat(tp * hp * wp), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(STD).repeat(tp * hp * wp), persistent=False)
+        self.apply(init_linear)
+
+    def forward(
+        self, clip: Shaped[Tensor, "b c t h w"], visible: Int[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """The encoded tokens, all of them or those at the indices `visible`, in the order of the indices."""
+        return self.norm(run_blocks(self.blocks, self.tokens(clip, visible), self.recompute))
+
+    def tokens(
+        self, clip: Shaped[Tensor, "b c t h w"], visible: Int[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """The embedded tokens with their positions, before the first block. Only visible ones are ever converted."""
+        pixels = to_unit(patchify(clip, self.config.cube, visible), self.pixel_mean.dtype)
+        x = self.embed((pixels - self.pixel_mean) / self.pixel_std)
+        grid = grid_of(*clip.shape[2:], self.config.cube)
+        positions = resize_positions(self.positions, self.grid, grid)
+        return x + (positions if visible is None else positions[visible])
+
+
+def to_unit(pixels: Shaped[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
+    """Pixels in [0, 1]: uint8 are divided by 255, floats are taken to be in [0, 1] already."""
+    return pixels.to(dtype) / 255 if pixels.dtype == torch.uint8 else pixels.to(dtype)
+
+
+def init_linear(module: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases for every linear layer."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,103 @@
+"""Clips as tokens: pure functions. The legend of dimensions for the whole project stands here.
+
+b clips, c channels, t frames, h w pixels; n tokens, k visible, m masked (or predicted), d width, p numbers in a cube.
+A cube (tubelet) is the pixels of one token; the grid is tokens in (time, rows, columns), flattened in that order. The
+numbers in a cube are ordered (frame, row, column, channel), as in VideoMAE (Tong et al., 2022, arXiv 2203.12602).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from motionmae.config import Positions
+from motionmae.errors import MotionMAEError
+
+Cube = tuple[int, int, int]
+Grid = tuple[int, int, int]
+
+
+def grid_of(frames: int, height: int, width: int, cube: Cube) -> Grid:
+    """Tokens in time, rows and columns of a clip; raises if a side is not a multiple of the cube's."""
+    for name, side, part in zip(("frames", "height", "width"), (frames, height, width), cube, strict=True):
+        if side % part or side < part:
+            raise MotionMAEError(f"the clip's {name}, {side}, must be a positive multiple of the cube's, {part}")
+    return frames // cube[0], height // cube[1], width // cube[2]
+
+
+def cubes(clip: Shaped[Tensor, "b c t h w"], cube: Cube) -> Shaped[Tensor, "b tn hn wn tp hp wp c"]:
+    """The clip cut into cubes, as a view: nothing is copied."""
+    grid_of(*clip.shape[2:], cube)
+    tp, hp, wp = cube
+    return rearrange(clip, "b c (tn tp) (hn hp) (wn wp) -> b tn hn wn tp hp wp c", tp=tp, hp=hp, wp=wp)
+
+
+def patchify(
+    clip: Shaped[Tensor, "b c t h w"], cube: Cube, ids: Int[Tensor, "b k"] | None = None
+) -> Shaped[Tensor, "b n p"]:
+    """The pixels of all tokens, or of the tokens `ids` alone: only those are copied. Keeps the dtype."""
+    pieces = cubes(clip, cube)
+    if ids is None:
+        return rearrange(pieces, "b tn hn wn tp hp wp c -> b (tn hn wn) (tp hp wp c)")
+    _, _, rows, columns = pieces.shape[:4]
+    batch = torch.arange(len(clip), device=clip.device)[:, None]
+    taken = pieces[batch, ids // (rows * columns), ids // columns % rows, ids % columns]
+    return taken.flatten(2)
+
+
+def unpatchify(tokens: Shaped[Tensor, "b n p"], cube: Cube, grid: Grid) -> Shaped[Tensor, "b c t h w"]:
+    """The clip whose `patchify` is `tokens`."""
+    (tn, hn, wn), (tp, hp, wp) = grid, cube
+    pattern = "b (tn hn wn) (tp hp wp c) -> b c (tn tp) (hn hp) (wn wp)"
+    return rearrange(tokens, pattern, tn=tn, hn=hn, wn=wn, tp=tp, hp=hp, wp=wp)
+
+
+def take(tokens: Shaped[Tensor, "b n d"], ids: Int[Tensor, "b k"]) -> Shaped[Tensor, "b k d"]:
+    """The tokens at `ids`, clip by clip."""
+    return tokens.gather(1, ids[:, :, None].expand(-1, -1, tokens.shape[-1]))
+
+
+def put(
+    base: Shaped[Tensor, "b n d"], ids: Int[Tensor, "b k"], values: Shaped[Tensor, "b k d"]
+) -> Shaped[Tensor, "b n d"]:
+    """A copy of `base` with `values` at `ids`; the inverse of `take`."""
+    return base.scatter(1, ids[:, :, None].expand(-1, -1, base.shape[-1]), values.to(base.dtype))
+
+
+def sincos1d(count: int, width: int) -> Float[Tensor, "{count} {width}"]:
+    """Sines (even columns) and cosines (odd) of 0 … count - 1 (Vaswani et al., 2017, arXiv 1706.03762, section 3.5)."""
+    columns = torch.arange(width, dtype=torch.float64)
+    rates = 10000.0 ** (-2 * (columns // 2) / width)
+    angles = torch.arange(count, dtype=torch.float64)[:, None] * rates
+    return torch.where(columns % 2 == 0, angles.sin(), angles.cos()).float()
+
+
+def sincos3d(grid: Grid, width: int) -> Float[Tensor, "n {width}"]:
+    """Sines separable in time, row and column: each axis has its own share of the columns, time what is left over."""
+    share = width // 3 // 2 * 2
+    shares = (width - 2 * share, share, share)
+    axes = torch.meshgrid(*(torch.arange(side) for side in grid), indexing="ij")
+    parts = [sincos1d(side, part)[axis.flatten()] for side, part, axis in zip(grid, shares, axes, strict=True)]
+    return torch.cat(parts, dim=1)
+
+
+def positions_table(kind: Positions, grid: Grid, width: int) -> Float[Tensor, "n {width}"]:
+    """The table of positions to start from; `learned` starts as small normal noise (std 0.02)."""
+    if kind == "sincos3d":
+        return sincos3d(grid, width)
+    if kind == "sincos1d":
+        return sincos1d(math.prod(grid), width)
+    return torch.nn.init.trunc_normal_(torch.empty(math.prod(grid), width), std=0.02)
+
+
+def resize_positions(table: Float[Tensor, "n d"], grid: Grid, wanted: Grid) -> Float[Tensor, "n2 d"]:
+    """The table for another grid, by trilinear interpolation; the same table where the grids are equal."""
+    if grid == wanted:
+        return table
+    volume = rearrange(table, "(t h w) d -> 1 d t h w", t=grid[0], h=grid[1])
+    return rearrange(F.interpolate(volume, wanted, mode="trilinear"), "1 d t h w -> (t h w) d")
