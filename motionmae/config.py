@@ -54,7 +54,8 @@ class Model:
     mlp_ratio: float = 4.0
     """Hidden width of a block's perceptron over the token width, in the encoder and the decoder."""
     positions: Positions = "sincos3d"
-    """How positions enter: sines separable in time, row and column; VideoMAE's sines over the flattened index; or learned."""
+    """How positions enter: sines separable in time, row and column; VideoMAE's sines over the flattened index;
+    or learned."""
     norm: bool = True
     """LayerNorm at the end of the encoder (VideoMAE's fine-tuned models pool first and normalise in the head)."""
     decoder: Decoder = field(default_factory=Decoder)
@@ -65,7 +66,8 @@ class Mask:
     """Which tokens are hidden."""
 
     kind: MaskKind = "tube"
-    """Tubes hide a place in all time slots, random hides single tokens, frame whole slots; motion and motion-tube sample tokens or tubes by how much they move."""
+    """Tubes hide a place in all time slots, random hides single tokens, frame whole slots; motion and motion-
+    tube sample tokens or tubes by how much they move."""
     ratio: float = 0.9
     """Share of the tokens that is hidden."""
     decode_ratio: float = 1.0
@@ -81,7 +83,8 @@ class Target:
     appearance: Normalise = "cube"
     """Pixels normalised per cube and channel, or as they are."""
     appearance_floor: float = 0.0
-    """Added in quadrature to a cube's standard deviation of pixels in [0, 1]; 0 is VideoMAE. Keeps flat cubes from becoming amplified noise."""
+    """Added in quadrature to a cube's standard deviation of pixels in [0, 1]; 0 is VideoMAE. Keeps flat cubes
+    from becoming amplified noise."""
     motion: Difference = "absolute"
     """The difference of adjacent frames, with or without its sign."""
     motion_normalise: Normalise = "cube"
@@ -121,7 +124,8 @@ class Data:
     repeats: int = 1
     """Clips taken from a video each time it is opened."""
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
-    """Crop sides, as shares of the frame's short side, of which each clip draws one for its height and one for its width."""
+    """Crop sides, as shares of the frame's short side, of which each clip draws one for its height and one for
+    its width."""
     flip: bool = True
     """Mirror half of the clips. Off where left and right are labels."""
     cache: bool = False

@@ -1,8 +1,8 @@
 """Random numbers that depend on a key alone: the same on every device, in any batch, on any number of ranks.
 
-A key is an int64 in [0, 2^32). Each sample carries one, made from (seed, epoch, index); masks and augmentation draw from it,
-so that resuming, accumulating or splitting a batch never changes what a sample is. The mixing is Chris Wellons' 32-bit
-"lowbias32" integer hash (public domain, 2018).
+A key is an int64 in [0, 2^32). Each sample carries one, made from (seed, epoch, index); masks and augmentation draw
+from it, so that resuming, accumulating or splitting a batch never changes what a sample is. The mixing is Chris
+Wellons' 32-bit "lowbias32" integer hash (public domain, 2018).
 """
 
 from __future__ import annotations

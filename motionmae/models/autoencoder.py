@@ -1,6 +1,6 @@
 """The masked autoencoder: one encoder, and one shared or two separate decoders with a space head and a time head.
 
-Yang et al., 2022, arXiv 2210.04154. It maps clips and token indices to predictions, and knows no target, no loss and no mask.
+Yang et al., 2022, arXiv 2210.04154. It maps clips and token indices to predictions; it knows no target, loss or mask.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from motionmae.config import Model
 from motionmae.models.encoder import EPS, Block, VideoEncoder, init_linear, run_blocks
-from motionmae.models.tokens import grid_of, positions_table, resize_positions
+from motionmae.models.tokens import clip_grid, grid_of, positions_table, resize_positions
 
 TARGETS = ("appearance", "motion")  # what the space head and the time head predict
 
 
 class TokenDecoder(nn.Module):
     """Visible tokens in, predictions at other places out: one prediction layer for each of `targets`."""
+
+    positions: Tensor
 
     def __init__(self, config: Model, targets: Sequence[str]):
         super().__init__()
@@ -72,7 +74,7 @@ class MotionMAE(nn.Module):
         `masked` may be any subset of the hidden tokens: the decoder spends nothing on the others.
         """
         encoded = self.encoder(clip, visible)
-        grid = grid_of(*clip.shape[2:], self.config.cube)
+        grid = clip_grid(clip, self.config.cube)
         predictions: dict[str, Tensor] = {}
         for decoder in self.decoders:
             predictions |= decoder(encoded, visible, masked, grid)

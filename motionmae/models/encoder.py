@@ -1,4 +1,4 @@
-"""The encoder: a plain vision transformer over space-time cubes, with joint attention, that embeds only the tokens it is given.
+"""The encoder: a plain vision transformer over space-time cubes, joint attention, embedding only what it is given.
 
 Dosovitskiy et al., 2021, arXiv 2010.11929; as a video autoencoder, Tong et al., 2022, arXiv 2203.12602. No class token.
 """
@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from motionmae.config import Model
 from motionmae.errors import MotionMAEError
-from motionmae.models.tokens import grid_of, patchify, positions_table, resize_positions
+from motionmae.models.tokens import clip_grid, grid_of, patchify, positions_table, resize_positions
 
 EPS = 1e-6
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB in [0, 1], the field's custom
@@ -40,7 +40,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and perceptron, each after a LayerNorm and each added to its input, or (drop path) skipped for a clip."""
+    """Attention and perceptron, each after a LayerNorm and each added to its input (or, by drop path, left out)."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, drop_path: float = 0.0):
         super().__init__()
@@ -73,9 +73,13 @@ def run_blocks(blocks: nn.ModuleList, x: Tensor, recompute: bool) -> Tensor:
 class VideoEncoder(nn.Module):
     """Clips to tokens.
 
-    Clips are uint8, or float in [0, 1], RGB; they are normalised inside. Frames, height and width may be any multiples of
-    the cube: positions are interpolated from the grid that the encoder was made for.
+    Clips are uint8, or float in [0, 1], RGB; they are normalised inside. Frames, height and width may be any multiples
+    of the cube: positions are interpolated from the grid that the encoder was made for.
     """
+
+    positions: Tensor
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self, config: Model, drop_path: float = 0.0):
         super().__init__()
@@ -108,7 +112,7 @@ class VideoEncoder(nn.Module):
         """The embedded tokens with their positions, before the first block. Only visible ones are ever converted."""
         pixels = to_unit(patchify(clip, self.config.cube, visible), self.pixel_mean.dtype)
         x = self.embed((pixels - self.pixel_mean) / self.pixel_std)
-        grid = grid_of(*clip.shape[2:], self.config.cube)
+        grid = clip_grid(clip, self.config.cube)
         positions = resize_positions(self.positions, self.grid, grid)
         return x + (positions if visible is None else positions[visible])
 

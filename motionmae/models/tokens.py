@@ -30,10 +30,15 @@ def grid_of(frames: int, height: int, width: int, cube: Cube) -> Grid:
     return frames // cube[0], height // cube[1], width // cube[2]
 
 
+def clip_grid(clip: Shaped[Tensor, "b c t h w"], cube: Cube) -> Grid:
+    """Tokens in time, rows and columns of a batch of clips."""
+    return grid_of(clip.shape[2], clip.shape[3], clip.shape[4], cube)
+
+
 def cubes(clip: Shaped[Tensor, "b c t h w"], cube: Cube) -> Shaped[Tensor, "b tn hn wn tp hp wp c"]:
     """The clip cut into cubes, as a view: nothing is copied."""
-    grid_of(*clip.shape[2:], cube)
     tp, hp, wp = cube
+    clip_grid(clip, cube)
     return rearrange(clip, "b c (tn tp) (hn hp) (wn wp) -> b tn hn wn tp hp wp c", tp=tp, hp=hp, wp=wp)
 
 

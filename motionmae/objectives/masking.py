@@ -1,0 +1,101 @@
+"""Masks as two index tensors, visible and masked, each ascending. Every kind is: score the tokens, hide the highest.
+
+All randomness comes from the samples' keys, on the keys' device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from motionmae import noise
+from motionmae.config import MaskKind
+
+Grid = tuple[int, int, int]
+Scores = Float[Tensor, "b n"]
+Split = tuple[Int[Tensor, "b k"], Int[Tensor, "b m"]]
+
+MASK_STREAM, THIN_STREAM = 1, 2
+
+
+def random(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: float) -> Scores:
+    """Every token alone (He et al., 2021, arXiv 2111.06377)."""
+    return noise.uniform(keys, math.prod(grid), MASK_STREAM)
+
+
+def tube(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: float) -> Scores:
+    """The same places in all time slots (Tong et al., 2022, arXiv 2203.12602)."""
+    return _ranks(noise.uniform(keys, grid[1] * grid[2], MASK_STREAM)).repeat(1, grid[0])
+
+
+def frame(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: float) -> Scores:
+    """Whole time slots."""
+    return _ranks(noise.uniform(keys, grid[0], MASK_STREAM)).repeat_interleave(grid[1] * grid[2], dim=1)
+
+
+def motion(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: float) -> Scores:
+    """Tokens drawn without replacement with probability proportional to energy ** weight.
+
+    Gumbel noise on log-weights, the highest taken (Efraimidis and Spirakis, 2006, doi 10.1016/j.ipl.2005.11.003).
+    """
+    if energy is None:
+        raise ValueError("the motion mask needs each token's energy")
+    return _weighted(noise.uniform(keys, math.prod(grid), MASK_STREAM), energy, weight)
+
+
+def motion_tube(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: float) -> Scores:
+    """Tubes drawn as in `motion`, with the energy averaged over the time slots."""
+    if energy is None:
+        raise ValueError("the motion mask needs each token's energy")
+    places = energy.unflatten(1, (grid[0], -1)).mean(1)
+    drawn = _weighted(noise.uniform(keys, grid[1] * grid[2], MASK_STREAM), places, weight)
+    return _ranks(drawn).repeat(1, grid[0])
+
+
+KINDS: dict[MaskKind, Callable[[Int[Tensor, " b"], Grid, Scores | None, float], Scores]] = {
+    "tube": tube,
+    "random": random,
+    "frame": frame,
+    "motion": motion,
+    "motion-tube": motion_tube,
+}
+
+
+def count(kind: MaskKind, ratio: float, grid: Grid) -> int:
+    """How many tokens are hidden: whole tubes and whole slots, rounded down."""
+    slots, places = grid[0], grid[1] * grid[2]
+    if kind in ("tube", "motion-tube"):
+        return int(ratio * places) * slots
+    if kind == "frame":
+        return int(ratio * slots) * places
+    return int(ratio * slots * places)
+
+
+def split(scores: Scores, hidden: int) -> Split:
+    """The indices of the visible and of the `hidden` highest-scored tokens, each ascending."""
+    order = scores.argsort(dim=1, stable=True)
+    cut = scores.shape[1] - hidden
+    return order[:, :cut].sort(dim=1).values, order[:, cut:].sort(dim=1).values
+
+
+def thin(masked: Int[Tensor, "b m"], ratio: float, keys: Int[Tensor, " b"]) -> Int[Tensor, "b p"]:
+    """A random share of the masked indices, at least one, ascending; all of them at ratio 1."""
+    if ratio == 1.0:
+        return masked
+    wanted = max(1, int(ratio * masked.shape[1]))
+    return masked.gather(1, split(noise.uniform(keys, masked.shape[1], THIN_STREAM), wanted)[1])
+
+
+def _ranks(scores: Scores) -> Scores:
+    """Distinct ranks, so that no tie can split a tube or a slot."""
+    return scores.argsort(dim=1, stable=True).argsort(dim=1).float()
+
+
+def _weighted(uniform: Scores, energy: Scores, weight: float) -> Scores:
+    relative = energy / energy.mean(dim=1, keepdim=True).clamp_min(1e-12)
+    gumbel = -torch.log(-torch.log(uniform.clamp(2.0**-24, 1 - 2.0**-24)))
+    return weight * torch.log(relative + 1e-3) + gumbel  # the small term keeps still tokens possible
