@@ -5,10 +5,12 @@ A config is never written to after parsing. `None` stands for "decided by the ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, Literal, TypeVar, get_type_hints
 
-Positions = Literal["sincos3d", "sincos1d", "learned"]
+T = TypeVar("T")
+
+PositionsKind = Literal["sincos3d", "sincos1d", "learned"]
 DecoderKind = Literal["shared", "separate"]
 MaskKind = Literal["tube", "random", "frame", "motion", "motion-tube"]
 Normalise = Literal["cube", "none"]
@@ -42,7 +44,7 @@ class Model:
     frames: int = 16
     """Frames that the encoder sees in pretraining."""
     size: int = 224
-    """Height and width of those frames in pixels."""
+    """Height and width of those frames in pixels; 0 where a foreign checkpoint does not say."""
     cube: tuple[int, int, int] = (2, 16, 16)
     """Frames, rows and columns of pixels that make one token."""
     width: int = 768
@@ -53,7 +55,7 @@ class Model:
     """Attention heads of an encoder block; must divide the width."""
     mlp_ratio: float = 4.0
     """Hidden width of a block's perceptron over the token width, in the encoder and the decoder."""
-    positions: Positions = "sincos3d"
+    positions: PositionsKind = "sincos3d"
     """How positions enter: sines separable in time, row and column; VideoMAE's sines over the flattened index;
     or learned."""
     norm: bool = True
@@ -205,3 +207,18 @@ class Pretrain:
     run: Run = field(default_factory=Run)
     seed: int = 0
     """Seed of the weights, the order of the videos, the crops and the masks."""
+
+
+def from_dict(kind: type[T], values: dict[str, Any]) -> T:
+    """The dataclass `kind` from the nested dict that `dataclasses.asdict` and JSON make of it; missing fields default.
+
+    Raises KeyError for a field that the class does not have.
+    """
+    hints = get_type_hints(kind)
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if is_dataclass(hint) and isinstance(hint, type):
+            value = from_dict(hint, value)
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**found)

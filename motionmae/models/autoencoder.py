@@ -13,8 +13,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from motionmae.config import Model
-from motionmae.models.encoder import EPS, Block, VideoEncoder, init_linear, run_blocks
-from motionmae.models.tokens import clip_grid, grid_of, positions_table, resize_positions
+from motionmae.models.encoder import EPS, Block, VideoEncoder, init_linear, run_blocks, training_grid
+from motionmae.models.tokens import Positions, clip_grid
 
 TARGETS = ("appearance", "motion")  # what the space head and the time head predict
 
@@ -22,18 +22,15 @@ TARGETS = ("appearance", "motion")  # what the space head and the time head pred
 class TokenDecoder(nn.Module):
     """Visible tokens in, predictions at other places out: one prediction layer for each of `targets`."""
 
-    positions: Tensor
-
     def __init__(self, config: Model, targets: Sequence[str]):
         super().__init__()
         size, pixels = config.decoder, math.prod(config.cube) * 3
-        self.cube, self.recompute = config.cube, False
-        self.grid = grid_of(config.frames, config.size, config.size, config.cube)
+        self.recompute = False
         self.enter = nn.Linear(config.width, size.width, bias=False)
         self.mask_token = nn.Parameter(torch.empty(size.width))
         # Fixed sines whatever the encoder's kind: learned positions here would be thrown away with the decoder.
         kind = "sincos1d" if config.positions == "sincos1d" else "sincos3d"
-        self.register_buffer("positions", positions_table(kind, self.grid, size.width), persistent=False)
+        self.positions = Positions(kind, training_grid(config), size.width)
         self.blocks = nn.ModuleList(Block(size.width, size.heads, config.mlp_ratio) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.width, eps=EPS)
         self.heads = nn.ModuleDict({target: nn.Linear(size.width, pixels) for target in targets})
@@ -47,7 +44,7 @@ class TokenDecoder(nn.Module):
         masked: Int[Tensor, "b m"],
         grid: tuple[int, int, int],
     ) -> dict[str, Float[Tensor, "b m p"]]:
-        positions = resize_positions(self.positions, self.grid, grid)
+        positions = self.positions(grid)
         x = torch.cat((self.enter(encoded) + positions[visible], self.mask_token + positions[masked]), dim=1)
         x = self.norm(run_blocks(self.blocks, x, self.recompute)[:, visible.shape[1] :])
         return {target: head(x) for target, head in self.heads.items()}

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from motionmae.config import Model
 from motionmae.errors import MotionMAEError
-from motionmae.models.tokens import clip_grid, grid_of, patchify, positions_table, resize_positions
+from motionmae.models.tokens import Positions, clip_grid, grid_of, patchify
 
 EPS = 1e-6
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB in [0, 1], the field's custom
@@ -77,7 +77,6 @@ class VideoEncoder(nn.Module):
     of the cube: positions are interpolated from the grid that the encoder was made for.
     """
 
-    positions: Tensor
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -85,14 +84,9 @@ class VideoEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.recompute = False
-        self.grid = grid_of(config.frames, config.size, config.size, config.cube)
         tp, hp, wp = config.cube
         self.embed = nn.Linear(tp * hp * wp * 3, config.width)
-        table = positions_table(config.positions, self.grid, config.width)
-        if config.positions == "learned":
-            self.positions = nn.Parameter(table)
-        else:
-            self.register_buffer("positions", table, persistent=False)
+        self.positions = Positions(config.positions, training_grid(config), config.width)
         rates = torch.linspace(0, drop_path, config.depth).tolist() if drop_path else [0.0] * config.depth
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio, rate) for rate in rates)
         self.norm = nn.LayerNorm(config.width, eps=EPS) if config.norm else nn.Identity()
@@ -112,9 +106,13 @@ class VideoEncoder(nn.Module):
         """The embedded tokens with their positions, before the first block. Only visible ones are ever converted."""
         pixels = to_unit(patchify(clip, self.config.cube, visible), self.pixel_mean.dtype)
         x = self.embed((pixels - self.pixel_mean) / self.pixel_std)
-        grid = clip_grid(clip, self.config.cube)
-        positions = resize_positions(self.positions, self.grid, grid)
+        positions = self.positions(clip_grid(clip, self.config.cube))
         return x + (positions if visible is None else positions[visible])
+
+
+def training_grid(config: Model) -> tuple[int, int, int] | None:
+    """Tokens in time, rows and columns of the clips that the model is made for; None where their size is unknown."""
+    return grid_of(config.frames, config.size, config.size, config.cube) if config.size else None
 
 
 def to_unit(pixels: Shaped[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
-from motionmae.config import Positions
+from motionmae.config import PositionsKind
 from motionmae.errors import MotionMAEError
 
 Cube = tuple[int, int, int]
@@ -91,7 +91,7 @@ def sincos3d(grid: Grid, width: int) -> Float[Tensor, "n {width}"]:
     return torch.cat(parts, dim=1)
 
 
-def positions_table(kind: Positions, grid: Grid, width: int) -> Float[Tensor, "n {width}"]:
+def positions_table(kind: PositionsKind, grid: Grid, width: int) -> Float[Tensor, "n {width}"]:
     """The table of positions to start from; `learned` starts as small normal noise (std 0.02)."""
     if kind == "sincos3d":
         return sincos3d(grid, width)
@@ -100,9 +100,28 @@ def positions_table(kind: Positions, grid: Grid, width: int) -> Float[Tensor, "n
     return torch.nn.init.trunc_normal_(torch.empty(math.prod(grid), width), std=0.02)
 
 
-def resize_positions(table: Float[Tensor, "n d"], grid: Grid, wanted: Grid) -> Float[Tensor, "n2 d"]:
-    """The table for another grid, by trilinear interpolation; the same table where the grids are equal."""
-    if grid == wanted:
-        return table
-    volume = rearrange(table, "(t h w) d -> 1 d t h w", t=grid[0], h=grid[1])
-    return rearrange(F.interpolate(volume, wanted, mode="trilinear"), "1 d t h w -> (t h w) d")
+class Positions(nn.Module):
+    """The positions of a grid of tokens: a table made for one grid, interpolated (trilinear) to any other.
+
+    Without a grid (fixed sines of a model whose training size is unknown) the table is made for the grid at hand.
+    """
+
+    def __init__(self, kind: PositionsKind, grid: Grid | None, width: int):
+        super().__init__()
+        if grid is None and kind == "learned":
+            raise MotionMAEError("learned positions need the frames and the size that the model was made for")
+        self.kind: PositionsKind = kind
+        self.grid, self.width = grid, width
+        table = positions_table(kind, grid, width) if grid else torch.empty(0)
+        if kind == "learned":
+            self.table = nn.Parameter(table)
+        else:
+            self.register_buffer("table", table, persistent=False)
+
+    def forward(self, grid: Grid) -> Float[Tensor, "n d"]:
+        if self.grid is None:
+            return positions_table(self.kind, grid, self.width).to(self.table)
+        if grid == self.grid:
+            return self.table
+        volume = rearrange(self.table, "(t h w) d -> 1 d t h w", t=self.grid[0], h=self.grid[1])
+        return rearrange(F.interpolate(volume, grid, mode="trilinear"), "1 d t h w -> (t h w) d")
