@@ -83,7 +83,7 @@ class VideoEncoder(nn.Module):
     def __init__(self, config: Model, drop_path: float = 0.0):
         super().__init__()
         self.config = config
-        self.recompute = False
+        self.recompute: bool = False
         tp, hp, wp = config.cube
         self.embed = nn.Linear(tp * hp * wp * 3, config.width)
         self.positions = Positions(config.positions, training_grid(config), config.width)

@@ -83,7 +83,7 @@ def checksum(tensors: dict[str, Tensor]) -> int:
     for name in sorted(tensors):
         value = zlib.crc32(name.encode(), value)
         if tensors[name].numel():
-            value = zlib.crc32(memoryview(tensors[name].reshape(-1).view(torch.uint8).numpy()), value)
+            value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, value)
     return value
 
 

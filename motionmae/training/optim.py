@@ -35,7 +35,7 @@ def plan(optim: Optim, run: Run, videos: int, repeats: int, ranks: int) -> Plan:
     micro = run.micro_batch or share
     if micro > share or share % micro or micro % repeats:
         raise MotionMAEError(
-            f"--run.micro-batch {micro} must divide the batch of a rank, {share}, and be a multiple of {repeats} repeats"
+            f"--run.micro-batch {micro} must divide the batch of a rank, {share}, and be whole repeats of {repeats}"
         )
     steps = optim.steps if optim.steps is not None else math.ceil(optim.epochs * videos * repeats / optim.batch)
     if steps < 1:
