@@ -13,7 +13,7 @@ T = TypeVar("T")
 PositionsKind = Literal["sincos3d", "sincos1d", "learned"]
 DecoderKind = Literal["shared", "separate"]
 MaskKind = Literal["tube", "random", "frame", "motion", "motion-tube"]
-Normalise = Literal["cube", "none"]
+Normalise = Literal["cube", "clip", "none"]
 Difference = Literal["absolute", "signed"]
 Adjacent = Literal["clip", "video"]
 Distance = Literal["mse", "l1", "smooth_l1"]
@@ -83,16 +83,17 @@ class Target:
     """What the two heads predict."""
 
     appearance: Normalise = "cube"
-    """Pixels normalised per cube and channel, or as they are."""
+    """Pixels normalised per channel over each cube (VideoMAE), over each clip, or as they are."""
     appearance_floor: float = 0.0
     """Added in quadrature to a cube's standard deviation of pixels in [0, 1]; 0 is VideoMAE. Keeps flat cubes
     from becoming amplified noise."""
     motion: Difference = "absolute"
     """The difference of adjacent frames, with or without its sign."""
     motion_normalise: Normalise = "cube"
-    """Differences normalised per cube and channel, or as they are."""
+    """Differences normalised per channel over each cube, or divided by their root mean square over each clip, or as
+    they are."""
     motion_floor: float = 0.05
-    """Added in quadrature to a cube's standard deviation of differences of pixels in [0, 1]."""
+    """The same for differences of pixels in [0, 1]."""
     adjacent: Adjacent = "clip"
     """Adjacent in the (strided) clip, or in the source video; the loader then reads each frame's neighbour too."""
     gap: int = 1

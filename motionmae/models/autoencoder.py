@@ -33,9 +33,12 @@ class TokenDecoder(nn.Module):
         self.positions = Positions(kind, training_grid(config), size.width)
         self.blocks = nn.ModuleList(Block(size.width, size.heads, config.mlp_ratio) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.width, eps=EPS)
-        self.heads = nn.ModuleDict({target: nn.Linear(size.width, pixels) for target in targets})
+        heads = {target: nn.Linear(size.width, pixels) for target in targets}
+        self.heads = nn.ModuleDict(heads)
         self.apply(init_linear)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
+        for head in heads.values():
+            nn.init.trunc_normal_(head.weight, std=0.002)  # start at the mean: the loss begins at its trivial baseline
 
     def forward(
         self,

@@ -29,26 +29,39 @@ DISTANCES: dict[Distance, Callable[..., Tensor]] = {
 
 
 class Scale(NamedTuple):
-    """What was subtracted from a cube's numbers and what they were divided by, for each channel."""
+    """What is subtracted from a target's numbers and what they are divided by: for each channel of a cube or a clip."""
 
-    mean: Float[Tensor, "b m 1 c"]
-    std: Float[Tensor, "b m 1 c"]
+    mean: Float[Tensor, "b _ 1 c"]
+    std: Float[Tensor, "b _ 1 c"]
 
 
-def normalise(tokens: Float[Tensor, "b m p"], floor: float) -> tuple[Float[Tensor, "b m p"], Scale]:
-    """Zero mean and unit variance for each cube and channel.
+def scale_by_cube(tokens: Float[Tensor, "b m p"], floor: float) -> Scale:
+    """Each cube's own mean and unbiased standard deviation + 1e-6, for each channel: VideoMAE's.
 
-    The standard deviation is unbiased, + 1e-6 as in VideoMAE; `floor` is added to it in quadrature, so that a cube with
-    next to no variance is not blown up to unit noise.
+    `floor` is added to the deviation in quadrature, so that a cube with next to no variance is not blown up to noise.
+    """
+    variance, mean = torch.var_mean(tokens.unflatten(2, (-1, 3)), dim=2, keepdim=True)
+    return Scale(mean, (variance + floor**2).sqrt() + 1e-6)
+
+
+def scale_by_clip(tokens: Float[Tensor, "b m p"], floor: float, centred: bool) -> Scale:
+    """One scale for each clip and channel, so that cubes keep their brightness and stillness stays small.
+
+    Without `centred` nothing is subtracted and the scale is the root mean square: no motion stays 0.
     """
     channels = tokens.unflatten(2, (-1, 3))
-    variance, mean = torch.var_mean(channels, dim=2, keepdim=True)
-    scale = Scale(mean, (variance + floor**2).sqrt() + 1e-6)
-    return ((channels - mean) / scale.std).flatten(2), scale
+    mean = channels.mean((1, 2), keepdim=True) if centred else channels.new_zeros(len(tokens), 1, 1, 3)
+    variance = (channels - mean).square().mean((1, 2), keepdim=True)
+    return Scale(mean, (variance + floor**2).sqrt() + 1e-6)
+
+
+def normalise(tokens: Float[Tensor, "b m p"], scale: Scale) -> Float[Tensor, "b m p"]:
+    """The tokens on the scale."""
+    return ((tokens.unflatten(2, (-1, 3)) - scale.mean) / scale.std).flatten(2)
 
 
 def denormalise(tokens: Float[Tensor, "b m p"], scale: Scale | None) -> Float[Tensor, "b m p"]:
-    """The inverse of `normalise`; the tokens themselves where nothing was normalised."""
+    """The inverse of `normalise`; the tokens themselves where there is no scale."""
     return tokens if scale is None else (tokens.unflatten(2, (-1, 3)) * scale.std + scale.mean).flatten(2)
 
 
@@ -108,7 +121,14 @@ class Reconstruction(nn.Module):
         else:
             kind, floor = target.motion_normalise, target.motion_floor
             tokens = difference(pixels, patchify(after, cube, ids), target.motion)
-        return normalise(tokens, floor) if kind == "cube" else (tokens, None)
+        if kind == "none":
+            return tokens, None
+        scale = (
+            scale_by_cube(tokens, floor)
+            if kind == "cube"
+            else scale_by_clip(tokens, floor, centred=name == "appearance")
+        )
+        return normalise(tokens, scale), scale
 
     @torch.no_grad()
     def baseline(self, name: str, wanted: Float[Tensor, "b m p"]) -> Float[Tensor, ""]:

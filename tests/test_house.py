@@ -1,0 +1,84 @@
+"""The house: imports point down, closed choices and their functions are the same, names of a design that lasts."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import motionmae
+from motionmae import config
+from motionmae.objectives.masking import KINDS
+from motionmae.objectives.reconstruction import DISTANCES
+
+ROOT = Path(motionmae.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# What each part may import; every part may import errors, config and itself.
+MAY = {
+    "cli": {"presets", "tasks"},
+    "presets": set(),
+    "tasks": {"training", "objectives", "models", "data", "report", "metrics", "noise", "presets"},
+    "training": set(),
+    "objectives": {"models", "noise", "metrics"},
+    "models": {"noise"},
+    "data": {"noise"},
+    "report": {"metrics"},
+    "metrics": set(),
+    "noise": set(),
+    "config": set(),
+    "errors": set(),
+}
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(file: Path):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_imports_point_down(file):
+    own = file.relative_to(ROOT).parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    for module in imports(file):
+        if module.startswith("motionmae."):
+            part = part_of(module)
+            assert part in {own, "errors", "config", "__version__"} | MAY[own], f"{file} imports {module}"
+
+
+def test_the_loop_knows_no_model_objective_or_data():
+    for file in (ROOT / "training").glob("*.py"):
+        assert not {part_of(m) for m in imports(file) if m.startswith("motionmae.")} & {"models", "objectives", "data"}
+
+
+@pytest.mark.parametrize(("choices", "functions"), [(config.MaskKind, KINDS), (config.Distance, DISTANCES)])
+def test_closed_choices_equal_their_functions(choices, functions):
+    assert set(get_args(choices)) == set(functions)
+
+
+def test_only_the_video_module_knows_the_decoder():
+    knows = {f.name for f in FILES if any(m.split(".")[0] == "av" for m in imports(f))}
+    assert knows == {"video.py"}
+
+
+def test_no_config_field_lacks_its_help_text():
+    tree = ast.parse((ROOT / "config.py").read_text())
+    for node in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+        for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and field.value is not None
+                and "field(" not in ast.unparse(field.value)
+            ):
+                told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                assert told, f"{node.name}.{ast.unparse(field.target)} has no docstring"
