@@ -1,61 +1,276 @@
-"""Video files to frames and back: the only file that knows the decoder (PyAV)."""
+"""Probe, read and write videos: with `packets.py` below it, the only file that knows the decoder.
+
+Its one rule: frame i is the i-th frame of decoding the whole file from its start, whatever the container says. To get
+it without decoding everything, the packets are listed once (no decoding), the times of their pictures sorted, and
+decoding starts at the key frame that the wanted picture needs. Where times cannot be trusted, it starts at the start.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import av
-import av.error
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from torch import Tensor
 
-from motionmae.errors import MotionMAEError
+from motionmae.data import frames as folder
+from motionmae.data.packets import Lost, Source, VideoError
+
+Real = int | float | Fraction
+
+__all__ = ["Video", "VideoError", "VideoInfo", "probe", "read_frames", "write_video"]
+
+MAX_BYTES = 8 << 30
 
 
-class VideoError(MotionMAEError):
-    """A file that cannot be read or written as a video; the message names it."""
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known about a video without decoding it."""
+
+    frames: int
+    """Pictures in the container; decoding may yield fewer where the file is damaged."""
+    rate: Fraction
+    """Frames per second, on average."""
+    constant: bool
+    """Whether all frames last equally long, to within the container's rounding."""
+    duration: Fraction
+    """Seconds from the first frame's start to the last one's end."""
+    height: int
+    """Rows of a frame as shown: after rotation and the sample aspect ratio."""
+    width: int
+    """Columns of a frame as shown."""
+    codec: str
+    """FFmpeg's name of the codec, or `images` for a folder of frames."""
+    keyframe_spacing: int
+    """The largest number of frames from one key frame to the next."""
+    audio: bool
+    """Whether there is sound."""
+    missing: str = ""
+    """What the container claims to hold and does not, in words; empty where nothing is known to be missing."""
 
 
-def read_frames(path: str | Path, indices: Sequence[int] | None = None) -> UInt8[Tensor, "t h w c"]:
-    """RGB frames at the indices, in their order, or all frames."""
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.thread_count = 1
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-    except (av.error.FFmpegError, OSError, IndexError) as error:
-        raise VideoError(f"{path}: cannot be read as a video ({error})") from error
-    if not frames:
-        raise VideoError(f"{path}: no frame can be decoded")
-    if indices is None:
-        return torch.from_numpy(np.stack(frames))
-    if max(indices) >= len(frames):
-        raise VideoError(f"{path}: has {len(frames)} frames, frame {max(indices)} was asked for")
-    return torch.from_numpy(np.stack([frames[index] for index in indices]))
+def probe(path: str | os.PathLike[str], limit: float = 60.0) -> VideoInfo:
+    """Size, rate, length and codec of a video or a folder of frames: lists its packets and decodes one frame.
 
-
-def write_video(path: str | Path, frames: UInt8[Tensor, "t h w c"], rate: float | Fraction) -> None:
-    """RGB frames as an H.264 mp4 at `rate` frames a second, visually lossless; odd sides are padded by one pixel.
-
-    Written to a temporary name and renamed, so that no half file is left behind.
+    `limit` bounds the time in seconds. Raises VideoError for what is not a readable video.
     """
-    _, height, width, _ = frames.shape
-    if height % 2 or width % 2:
-        padded = frames.permute(0, 3, 1, 2).float()
-        padded = torch.nn.functional.pad(padded, (0, width % 2, 0, height % 2), mode="replicate")
-        frames = padded.byte().permute(0, 2, 3, 1)
-    temporary = Path(f"{path}.part")
-    with av.open(str(temporary), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(65535))
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-        stream.options = {"crf": "18", "preset": "veryfast", "g": "12"}
-        stream.codec_context.thread_count = 1
-        for frame in frames.numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
-        container.mux(stream.encode(None))
-    os.replace(temporary, path)
+    if os.path.isdir(path):
+        count, height, width = folder.examine(path)
+        return VideoInfo(count, folder.RATE, True, count / folder.RATE, height, width, "images", 1, False)
+    with Video(path, limit) as video:
+        return video.info()
+
+
+def read_frames(
+    path: str | os.PathLike[str],
+    indices: Sequence[int] | None = None,
+    *,
+    seconds: Sequence[Real] | None = None,
+    limit: float = 60.0,
+) -> UInt8[Tensor, "t h w c"]:
+    """RGB frames of a video or a folder of frames, as shown (rotation and sample aspect ratio applied).
+
+    `indices` count from 0 in the order of presentation, in any order and with repeats; or `seconds` from the first
+    frame on, each giving the frame then on screen; or neither for all frames. `limit` bounds the time in seconds.
+    Raises VideoError where a frame does not exist, does not decode or is damaged.
+    """
+    if os.path.isdir(path):
+        if seconds is not None:
+            last = folder.examine(path)[0] - 1
+            indices = [min(max(int(second * folder.RATE + Fraction(1, 1000)), 0), last) for second in seconds]
+        return folder.read(path, indices)
+    with Video(path, limit) as video:
+        return video.read(video.at(seconds) if seconds is not None else indices)
+
+
+def write_video(
+    path: str | os.PathLike[str],
+    frames: Iterable[UInt8[Tensor, "h w c"]] | UInt8[Tensor, "t h w c"],
+    rate: Real,
+    *,
+    spacing: int = 12,
+    quality: int = 18,
+) -> None:
+    """RGB frames as an H.264 mp4 at `rate` frames a second; odd sides are padded by one pixel.
+
+    A key frame every `spacing` frames; `quality` is x264's constant rate factor (0 is lossless, 18 looks so, 51 is
+    the worst). Written to a temporary name and renamed: no half file is left behind. Raises VideoError without frames.
+    """
+    temporary, stream = f"{os.fspath(path)}.part", None
+    options = {"crf": str(quality), "preset": "veryfast", "g": str(spacing), "sc_threshold": "0"}
+    try:
+        with av.open(f"file:{temporary}", "w", format="mp4") as container:
+            for frame in frames:
+                picture = np.pad(frame.numpy(), [(0, side % 2) for side in frame.shape[:2]] + [(0, 0)], mode="edge")
+                if stream is None:
+                    stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(65535))
+                    stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "yuv420p"
+                    stream.options, stream.codec_context.thread_count = options, 1
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+            if stream is None:
+                raise VideoError(path, "there are no frames to write")
+            container.mux(stream.encode(None))
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+class Video:
+    """An open video file: a context manager for several reads from one opening."""
+
+    def __init__(self, path: str | os.PathLike[str], limit: float = 60.0):
+        """`limit` bounds the seconds from now on: any method raises VideoError when they are over."""
+        self.source = Source(path, limit)
+        self.path, self.table = self.source.path, self.source.table
+        self.reformatter = VideoReformatter()
+        try:
+            self.shape = self._shape()
+        except VideoError:
+            self.source.close()
+            raise
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.source.close()
+
+    def __len__(self) -> int:
+        return len(self.table.times)
+
+    def read(self, indices: Sequence[int] | None = None) -> UInt8[Tensor, "t h w c"]:
+        """The frames of these numbers, or all; see `read_frames`."""
+        if indices is None:
+            found = dict(self._count(None))
+            indices = range(len(found))
+        else:
+            wanted = sorted({int(index) for index in indices})
+            if not wanted or wanted[0] < 0 or (self.table.timed and wanted[-1] >= len(self)):
+                asked = f"{wanted[0]} to {wanted[-1]}" if wanted else "none"
+                raise VideoError(self.path, f"frames {asked} were asked for; there are 0 to {len(self) - 1}")
+            found = self._find(wanted) if self.table.seekable else dict(self._count(wanted))
+        lost = [int(index) for index in indices if int(index) not in found]
+        if lost or not found:
+            raise VideoError(self.path, f"frame {lost[0] if lost else 0} of about {len(self)} does not decode")
+        return torch.from_numpy(np.stack([found[int(index)] for index in indices]))
+
+    def walk(self) -> Iterator[UInt8[np.ndarray, "h w c"]]:
+        """All frames from the start, one at a time: little memory however long the video."""
+        return (picture for _, picture in self._count(None, most=None))
+
+    def at(self, seconds: Iterable[Real]) -> list[int]:
+        """The numbers of the frames on screen at these seconds from the first frame's start, within the video."""
+        if not self.table.timed:
+            places = [int(Fraction(second) * self.rate + Fraction(1, 1000)) for second in seconds]
+            return [min(max(place, 0), len(self) - 1) for place in places]
+        slack = min(self.tick / 2, 1 / (4 * self.rate))  # the container rounds its times to ticks
+        ticks = [int((Fraction(second) + slack) / self.tick) + int(self.table.times[0]) for second in seconds]
+        return np.clip(np.searchsorted(self.table.times, ticks, side="right") - 1, 0, len(self) - 1).tolist()
+
+    @property
+    def tick(self) -> Fraction:
+        """Seconds of one unit of time in the container."""
+        return Fraction(self.source.stream.time_base or Fraction(1, 1000))
+
+    @property
+    def constant(self) -> bool:
+        """Whether all frames last equally long, to within 1 % or the container's rounding."""
+        steps = np.diff(self.table.times)
+        if not self.table.timed or not len(steps):
+            return True
+        return bool(steps.max() - steps.min() <= max(2 if steps.mean() >= 10 else 0, steps.mean() / 100))
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second, on average; 25 where nothing tells."""
+        claimed = Fraction(self.source.stream.average_rate or self.source.stream.guessed_rate or 25)
+        if not self.table.timed or len(self) < 2:
+            return claimed
+        measured = (len(self) - 1) / (int(self.table.times[-1] - self.table.times[0]) * self.tick)
+        near = self.constant and abs(claimed / measured - 1) < Fraction(1, 100)
+        return claimed if near else measured.limit_denominator(100_000)
+
+    def info(self) -> VideoInfo:
+        """What `probe` says; decodes the first frame."""
+        first = next(self.walk(), None)
+        if first is None:
+            raise VideoError(self.path, "no frame decodes")
+        height, width = first.shape[:2]
+        spacing = np.diff(np.append(self.table.keys, len(self.table.pts)))
+        return VideoInfo(
+            frames=len(self),
+            rate=self.rate,
+            constant=self.constant,
+            duration=len(self) / self.rate,
+            height=height,
+            width=width,
+            codec=self.source.stream.codec_context.codec.canonical_name,
+            keyframe_spacing=int(spacing.max()) if len(spacing) else 0,
+            audio=bool(self.source.container.streams.audio),
+            missing=self.source.missing(),
+        )
+
+    def _shape(self) -> tuple[int, int]:
+        """Height and width of a frame with square pixels, before rotation."""
+        stream = self.source.stream
+        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+        if not Fraction(1, 8) <= aspect <= 8:  # nonsense in the header
+            aspect = Fraction(1)
+        if not stream.codec_context.width or not stream.codec_context.height:
+            raise VideoError(self.path, "no picture size in it")
+        return stream.codec_context.height, max(1, round(stream.codec_context.width * aspect))
+
+    def _count(self, wanted: Sequence[int] | None, most: int | None = MAX_BYTES) -> Iterator[tuple[int, np.ndarray]]:
+        """Decode from the start and count: the wanted frames (sorted), or all if they fit into `most` bytes."""
+        chosen, taken = set(wanted or ()), 0
+        for number, frame in enumerate(self.source.frames()):
+            if wanted is None or number in chosen:
+                yield number, self._picture(frame, number)
+                taken += self.shape[0] * self.shape[1] * 3
+            if most is not None and taken > most:
+                raise VideoError(self.path, f"its frames need more than {most >> 30} GiB; read fewer at a time")
+            if wanted is not None and number >= wanted[-1]:
+                return
+
+    def _find(self, wanted: list[int]) -> dict[int, UInt8[np.ndarray, "h w c"]]:
+        """The wanted frames (sorted) by their times; by counting where the times do not keep their promise."""
+        table, runs, reach = self.table, [], -1
+        for index in wanted:
+            if not runs or table.key[index] > reach:
+                runs.append([])
+            runs[-1].append(index)
+            reach = max(reach, int(table.packet[index]))
+        found = {}
+        try:
+            for run in runs:
+                names = {int(table.times[index]): index for index in run}
+                latest = None
+                for frame in self.source.between(int(table.key[run].min()), int(table.packet[run].max())):
+                    if frame.pts is None or (latest is not None and frame.pts <= latest):
+                        raise Lost
+                    latest = frame.pts
+                    if frame.pts in names:
+                        found[names[frame.pts]] = self._picture(frame, names[frame.pts])
+        except Lost:
+            found.clear()
+        return found if len(found) == len(wanted) else dict(self._count(wanted))
+
+    def _picture(self, frame: av.VideoFrame, number: int) -> UInt8[np.ndarray, "h w c"]:
+        """The frame as RGB, with square pixels and turned as it is shown."""
+        if frame.is_corrupt:
+            raise VideoError(self.path, f"frame {number} is damaged")
+        height, width = self.shape
+        picture = self.reformatter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
+        if "DISPLAYMATRIX" not in frame.side_data:
+            return picture
+        a, b, _, c, d = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), dtype="<i4")[:5].tolist()
+        if abs(b) > abs(a):  # x' = a x + c y, y' = b x + d y
+            picture, a, d = picture.swapaxes(0, 1), c, b
+        return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

@@ -1,0 +1,270 @@
+"""Packets and pictures of a video file, below `video.py`: what is in it, and where decoding starts for a picture.
+
+Its one rule: nothing is believed that has not been checked. Where the times in the container are not those of the
+pictures, the table says so, and the reader decodes from the start and counts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import av.error
+import numpy as np
+from av.stream import Disposition
+
+from motionmae.errors import MotionMAEError
+
+# Containers of video; FFmpeg would also "open" playlists (which name other files and addresses), text and pictures.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,gif,apng,flv,asf,ogg,ivf,nut,mxf,dv,rm,wtv,obu,"
+    "h264,hevc,m4v,vc1,yuv4mpegpipe"
+)
+# Codecs whose key frames are what they say: decoding may start there. All others are decoded from the file's start.
+SEEKABLE = frozenset("h264 hevc vp8 vp9 av1 mpeg4 mpeg1video mpeg2video mjpeg prores ffv1 dnxhd".split())  # noqa: SIM905
+# Containers with one packet a picture and its time beside it; in others the first pictures are decoded to make sure.
+TRUSTED = frozenset(("mov", "matroska", "ivf", "flv"))
+MAX_PACKETS = 20_000_000
+TABLE_FRAMES = 1 << 19
+CHECKED = 8
+NEAR = 300
+LATE = "not done after {:g} s"
+NONE = np.iinfo(np.int64).min
+
+
+class VideoError(MotionMAEError):
+    """A file that cannot be read as asked; `reason` is the message without the file's name."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str):
+        self.path, self.reason = os.fspath(path), reason
+        super().__init__(f"{self.path if self.path.isprintable() else repr(self.path)}: {reason}")
+
+    def __reduce__(self):
+        return VideoError, (self.path, self.reason)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The packets of a video stream in the order of decoding, and its pictures in the order of presentation (int64)."""
+
+    pts: np.ndarray  # of each packet, in ticks
+    dts: np.ndarray
+    keys: np.ndarray  # packets that are key frames
+    times: np.ndarray  # of each picture, in ticks
+    packet: np.ndarray  # each picture's packet
+    key: np.ndarray  # the key frame's packet from which each picture can be decoded
+    timed: bool  # whether the times are the pictures' own
+    seekable: bool  # whether decoding may start at key frames
+
+
+_tables: OrderedDict[tuple[str, int, int], Table] = OrderedDict()
+
+
+class Lost(Exception):
+    """Seeking did not find what the table promised."""
+
+
+class Source:
+    """An open file and its video stream. Opening lists the packets, or takes the list from an earlier opening."""
+
+    def __init__(self, path: str | os.PathLike[str], limit: float):
+        """`limit` bounds the seconds from now on: any method raises VideoError when they are over."""
+        self.path, self.limit = os.fspath(path), limit
+        self.deadline = time.monotonic() + limit
+        found = _regular(self.path)
+        name = (os.path.abspath(self.path), found.st_mtime_ns, found.st_size)
+        self._open()
+        try:
+            if name not in _tables:
+                _remember(name, self._list())
+            self.table = _tables[name]
+        except BaseException:
+            self.container.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self.container.close()
+
+    def missing(self) -> str:
+        """In words, what the header claims and the file does not hold; empty where nothing is known to be missing."""
+        name, held = self.container.format.name, len(self.table.pts)
+        if name == "avi":
+            with open(self.path, "rb") as file:
+                claimed, size = int.from_bytes(file.read(8)[4:], "little") + 8, os.path.getsize(self.path)
+            return f"truncated: {size} of {claimed} bytes" if size < claimed else ""
+        claimed = Fraction(self.stream.frames if name.startswith("mov") else 0)
+        if name.startswith("matroska") and len(self.container.streams) == 1:
+            claimed = Fraction(self.container.duration or 0, 1_000_000) * Fraction(self.stream.average_rate or 0)
+        lacks = held < claimed - max(2, claimed / 50)
+        return f"truncated: holds {held} of {round(claimed)} frames" if lacks else ""
+
+    def _open(self) -> None:
+        """Open the container at its start and choose the stream."""
+        try:
+            options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+            self.container = av.open(f"file:{self.path}", options=options, timeout=self.limit, metadata_errors="ignore")
+        except (av.error.FFmpegError, UnicodeError) as error:
+            late = isinstance(error, av.error.ExitError)
+            raise VideoError(self.path, LATE.format(self.limit) if late else _why(self.path, error)) from error
+        streams = [
+            stream for stream in self.container.streams.video if not stream.disposition & Disposition.attached_pic
+        ]
+        if not streams or streams[0].codec_context is None:
+            reason = "audio only" if self.container.streams.audio else "no video in it"
+            self.container.close()
+            raise VideoError(self.path, reason)
+        self.stream = streams[0]
+        self.stream.codec_context.thread_type, self.stream.codec_context.thread_count = "SLICE", 1
+        self.packets, self.position = self._demux(), 0
+
+    def _demux(self) -> Iterator[av.Packet]:
+        """The packets from where the container stands, without empty ones: bounded in number and time."""
+        packets = self.container.demux(self.stream)
+        for number in range(MAX_PACKETS):
+            if time.monotonic() > self.deadline:
+                raise VideoError(self.path, LATE.format(self.limit))
+            try:
+                packet = next(packets, None)
+            except av.error.ExitError as error:
+                raise VideoError(self.path, LATE.format(self.limit)) from error
+            except av.error.FFmpegError as error:
+                raise VideoError(self.path, f"unreadable after packet {number}: {error.strerror}") from error
+            if packet is None:
+                return
+            if packet.size:  # a packet without data stands for "as before", or for the end
+                yield packet
+
+    def _list(self) -> Table:
+        """List the packets and find out whether pictures can be found by time."""
+        held = [(p.pts, p.dts, p.is_keyframe, p.is_discard) for p in self._demux()]
+        pts = np.array([NONE if p[0] is None else p[0] for p in held], dtype=np.int64)
+        dts = np.array([NONE if p[1] is None else p[1] for p in held], dtype=np.int64)
+        keys = np.flatnonzero([p[2] for p in held])
+        shown = np.flatnonzero([not p[3] for p in held])
+        if not len(keys) or not len(shown):
+            raise VideoError(self.path, "no key frame in it" if len(shown) else "no frames in it")
+        codec, name = self.stream.codec_context, self.container.format.name.split(",")[0]
+        order = shown[np.argsort(pts[shown], kind="stable")]
+        timed = bool((pts != NONE).all()) and len(np.unique(pts)) == len(pts)
+        timed = timed and not (name == "avi" and codec.has_b_frames)
+        unsorted = codec.has_b_frames and (np.diff(pts) > 0).all()  # times of decoding, given as times of showing
+        if timed and (name not in TRUSTED or unsorted or keys[0] or pts[order[0]] < pts[keys[0]]):
+            first = [frame.pts for frame in itertools.islice(self.frames(), CHECKED)]
+            order = order[pts[order] >= first[0]] if first and first[0] is not None else order
+            timed = len(first) > 0 and pts[order[: len(first)]].tolist() == first
+        self.position = len(held)  # whatever was read: seek before reading on
+        seekable = timed and codec.codec.canonical_name in SEEKABLE
+        key = _needed(pts, keys, order) if seekable else np.zeros_like(order)
+        return Table(pts, dts, keys, pts[order], order, key, timed, seekable)
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Decode from the start. What fails before the first picture (a recording cut open) is passed over."""
+        self.container.close()
+        self._open()
+        decoded = False
+        for packet in itertools.chain(self.packets, [None]):
+            self.position += 1
+            try:
+                frames = self._decode(packet)
+            except VideoError:
+                if decoded:
+                    raise
+                continue
+            decoded = decoded or bool(frames)
+            yield from frames
+
+    def _decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+        """The pictures that come out after this packet; None asks for those still inside."""
+        try:
+            return self.stream.codec_context.decode(packet)
+        except av.error.FFmpegError as error:
+            raise VideoError(self.path, f"undecodable at packet {self.position - 1}: {error.strerror}") from error
+
+    def between(self, first: int, last: int) -> Iterator[av.VideoFrame]:
+        """The pictures of the packets from key frame `first` to `last`."""
+        if not 0 <= first - self.position <= NEAR:
+            self._jump(first)
+        for _ in range(first - self.position):
+            next(self.packets, None)
+        self.position = first
+        self.stream.codec_context.flush_buffers()
+        for packet in itertools.islice(self.packets, last - first + 1):
+            if packet.pts != self.table.pts[self.position]:
+                raise Lost
+            self.position += 1
+            yield from self._decode(packet)
+        yield from self._decode(None)
+
+    def _jump(self, first: int) -> None:
+        """Seek so that key frame `first` is the next packet."""
+        time_of = int(self.table.pts[first])
+        place = time_of if self.table.dts[first] == NONE else int(self.table.dts[first])
+        for back in (0, 2, None):
+            if back is None:
+                self.container.close()
+                self._open()
+            else:
+                try:
+                    self.container.seek(place - int(back / (self.stream.time_base or 1)), stream=self.stream)
+                except av.error.FFmpegError:
+                    continue
+                self.packets = self._demux()
+            for packet in self.packets:
+                if packet.pts == time_of:
+                    self.packets, self.position = itertools.chain([packet], self.packets), first
+                    return
+                if packet.is_keyframe and packet.pts is not None and packet.pts > time_of:
+                    break
+        raise Lost
+
+
+def _needed(pts: np.ndarray, keys: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """For each picture the last key frame that is decoded and shown no later than it: where its decoding may start."""
+    place = np.searchsorted(keys, order, side="right") - 1
+    while (early := (place > 0) & (pts[keys[place]] > pts[order])).any():
+        place[early] -= 1
+    return keys[np.maximum(place, 0)]
+
+
+def _remember(name: tuple[str, int, int], table: Table) -> None:
+    """Keep the table for the file's next opening, and forget the oldest beyond TABLE_FRAMES frames in all."""
+    _tables[name] = table
+    while len(_tables) > 1 and sum(len(kept.pts) for kept in _tables.values()) > TABLE_FRAMES:
+        _tables.popitem(last=False)
+
+
+def _regular(path: str) -> os.stat_result:
+    """The file's status; VideoError for what is not a file, is empty or may not be read."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        broken = os.path.islink(path) and isinstance(error, FileNotFoundError)
+        raise VideoError(path, "broken link" if broken else (error.strerror or "unreadable").lower()) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise VideoError(path, "not a regular file")
+    if not found.st_size:
+        raise VideoError(path, "zero bytes")
+    if not os.access(path, os.R_OK):
+        raise VideoError(path, "permission denied")
+    return found
+
+
+def _why(path: str, error: Exception) -> str:
+    """Why a file does not open, in words."""
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    with open(path, "rb") as file:
+        head = file.read(16)
+    if head[4:8] == b"ftyp":
+        return "truncated: an mp4 without its index"
+    if head[:4] in (b"RIFF", b"\x1aE\xdf\xa3") or head[:3] == b"GIF":
+        return "truncated: nothing but the beginning of its header"
+    return "not a video"
