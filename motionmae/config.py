@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal, TypeVar, get_type_hints
 
+from tyro.conf import Positional
+
 T = TypeVar("T")
 
 PositionsKind = Literal["sincos3d", "sincos1d", "learned"]
@@ -208,6 +210,25 @@ class Pretrain:
     run: Run = field(default_factory=Run)
     seed: int = 0
     """Seed of the weights, the order of the videos, the crops and the masks."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Examine a folder of videos and write down what is there and what can be used."""
+
+    folder: Positional[str] = ""
+    """A folder, searched through all its levels, links followed."""
+    out: str = "manifest.csv"
+    """The manifest to write: .csv, or .parquet where pyarrow is installed. Where it exists, only new and changed files
+    are examined."""
+    full: bool = False
+    """Decode every frame, instead of the first one of each video."""
+    labels: str = ""
+    """A list of videos with their classes, which goes before the names of folders."""
+    workers: int | None = None
+    """Processes; as many as there are processors by default."""
+    limit: float = 60.0
+    """Seconds that a file may take; with --full one more for each MB. After that it is quarantined."""
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:

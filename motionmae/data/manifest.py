@@ -1,29 +1,137 @@
-"""What videos a folder holds."""
+"""Manifests: a table with one line for each video, usable or not, as CSV or Parquet."""
 
 from __future__ import annotations
 
+import csv
 import os
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from typing import Any
 
 from motionmae.errors import MotionMAEError
 
-SUFFIXES = {
-    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".gif",
-    ".3gp", ".ogv", ".vob", ".mxf", ".asf",
-}  # fmt: skip
+
+@dataclass(frozen=True)
+class Entry:
+    """One video of a manifest. Where the file could not be read, numbers are 0 and words empty."""
+
+    path: str
+    """The file, or the folder of images."""
+    status: str
+    """`ok`, or why the video is quarantined."""
+    label: str = ""
+    """The class, from the folder's name or a list."""
+    frames: int = 0
+    """Frames that decode, where `checked` is `full`; else those that the container holds."""
+    checked: str = "quick"
+    """`full` where every frame was decoded."""
+    rate: Fraction = Fraction(0)
+    """Frames per second, on average."""
+    constant: bool = True
+    """Whether all frames last equally long."""
+    duration: float = 0.0
+    """Seconds."""
+    height: int = 0
+    """Rows, after rotation and the sample aspect ratio."""
+    width: int = 0
+    """Columns."""
+    codec: str = ""
+    """FFmpeg's name of the codec; `images` for a folder of frames."""
+    keyframe_spacing: int = 0
+    """Largest number of frames between key frames: what decoding one frame may cost."""
+    audio: bool = False
+    """Whether there is sound."""
+    bytes: int = 0
+    """Size of the file."""
+    modified: int = 0
+    """When it was changed last, in nanoseconds since 1970."""
+    hash: str = ""
+    """Of the content: duplicates have the same."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the video may be trained on."""
+        return self.status == "ok"
 
 
-def find_videos(folder: str | Path) -> list[Path]:
-    """All files under the folder whose ending is a video's, at any depth, sorted by path."""
-    root = Path(folder)
-    if not str(folder) or not root.is_dir():
-        raise MotionMAEError(f"--data.path {str(folder)!r}: there is no such folder")
-    found = [
-        Path(place) / name
-        for place, _, names in os.walk(root, followlinks=False)
-        for name in names
-        if Path(name).suffix.lower() in SUFFIXES
-    ]
-    if not found:
-        raise MotionMAEError(f"--data.path {folder}: no video file under this folder ({', '.join(sorted(SUFFIXES))})")
-    return sorted(found)
+def write_manifest(path: str | os.PathLike[str], entries: Iterable[Entry]) -> None:
+    """Write entries as CSV, or as Parquet where the name ends in .parquet; files below the manifest's folder by their
+    path from there, others by their whole path. Written to a temporary name and renamed."""
+    path = os.fspath(path)
+    home = os.path.dirname(os.path.abspath(path))
+    os.makedirs(home, exist_ok=True)
+    rows = [{**asdict(entry), "path": _seen_from(home, entry.path), "rate": str(entry.rate)} for entry in entries]
+    if path.endswith(".parquet"):
+        arrow, parquet = _pyarrow(path)
+        columns = {item.name: [row[item.name] for row in rows] for item in fields(Entry)}
+        parquet.write_table(arrow.table(columns, schema=arrow.schema(_schema(arrow))), f"{path}.part")
+    else:
+        with open(f"{path}.part", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.DictWriter(file, [item.name for item in fields(Entry)])
+            writer.writeheader()
+            writer.writerows({name: _written(value) for name, value in row.items()} for row in rows)
+    os.replace(f"{path}.part", path)
+
+
+def read_manifest(path: str | os.PathLike[str]) -> list[Entry]:
+    """The entries of a manifest, with whole paths. Raises MotionMAEError for what is not one."""
+    path = os.fspath(path)
+    try:
+        if path.endswith(".parquet"):
+            rows = _pyarrow(path)[1].read_table(path).to_pylist()
+        else:
+            with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+                rows = list(csv.DictReader(file))
+    except (OSError, csv.Error, UnicodeError) as error:
+        raise MotionMAEError(f"{path}: cannot be read as a manifest ({error})") from error
+    home = os.path.dirname(os.path.abspath(path))
+    entries = []
+    for number, row in enumerate(rows, 2):
+        try:
+            values = {item.name: _read(str(item.type), row[item.name]) for item in fields(Entry)}
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise MotionMAEError(f"{path}: line {number} is not that of a manifest ({error!r})") from error
+        entries.append(Entry(**{**values, "path": os.path.normpath(os.path.join(home, values["path"]))}))
+    return entries
+
+
+def is_manifest(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a manifest: Parquet, or a CSV with a manifest's columns."""
+    path = os.fspath(path)
+    if path.endswith(".parquet"):
+        return True
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        return next(csv.reader(file), []) == [item.name for item in fields(Entry)]
+
+
+def _seen_from(home: str, path: str) -> str:
+    whole = os.path.abspath(path)
+    return os.path.relpath(whole, home) if whole.startswith(os.path.join(home, "")) else whole
+
+
+def _written(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _read(kind: str, value: Any) -> Any:
+    """A value of a field's type from its text (CSV) or itself (Parquet)."""
+    if kind == "bool":
+        return value if isinstance(value, bool) else {"true": True, "false": False}[value]
+    return {"str": str, "int": int, "float": float, "Fraction": Fraction}[kind](value)
+
+
+def _pyarrow(path: str) -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MotionMAEError(
+            f"{path}: Parquet needs pyarrow: pip install 'motionmae[parquet]', or name a .csv"
+        ) from error
+    return pyarrow, pyarrow.parquet
+
+
+def _schema(arrow: Any) -> list[tuple[str, Any]]:
+    kinds = {"str": arrow.string(), "int": arrow.int64(), "float": arrow.float64(), "bool": arrow.bool_()}
+    return [(item.name, kinds.get(str(item.type), arrow.string())) for item in fields(Entry)]

@@ -165,6 +165,17 @@ class Video:
         """All frames from the start, one at a time: little memory however long the video."""
         return (picture for _, picture in self._count(None, most=None))
 
+    def count(self) -> tuple[int, str]:
+        """How many frames decode from the start on, and why the next one does not; "" at the end."""
+        number = 0
+        try:
+            for number, frame in enumerate(self.source.frames(), 1):
+                if frame.is_corrupt:
+                    return number - 1, f"frame {number - 1} is damaged"
+        except VideoError as error:
+            return number, error.reason
+        return number, ""
+
     def at(self, seconds: Iterable[Real]) -> list[int]:
         """The numbers of the frames on screen at these seconds from the first frame's start, within the video."""
         if not self.table.timed:

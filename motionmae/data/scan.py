@@ -1,0 +1,179 @@
+"""Scan a folder: what is there, what can be used, and why the rest cannot. Nothing found is dropped silently."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from motionmae.data import frames as folder
+from motionmae.data.manifest import Entry
+from motionmae.data.processes import Failure, each
+from motionmae.data.video import Video, VideoError, VideoInfo, probe
+from motionmae.errors import MotionMAEError
+
+_NAMES = """3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m2ts m4v mj2 mjpeg mkv mov mp4 mpe mpeg mpg mts mxf
+nut obu ogg ogm ogv qt rm rmvb ts vob webm wmv"""
+SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
+"""Names that promise a video. A file of such a name that is none is quarantined; any other is just another file."""
+GRACE = 10.0
+"""Seconds beyond its own limit after which a process that does not answer is killed."""
+
+
+def walk(root: str | os.PathLike[str]) -> Iterator[str]:
+    """Everything below a folder that may be a video, sorted: files that are not hidden, and folders of images.
+
+    Links are followed, each folder once, so that circles end. Raises MotionMAEError where the root is not a folder.
+    """
+    if not os.path.isdir(root):
+        raise MotionMAEError(f"{os.fspath(root)}: not a folder")
+    seen: set[tuple[int, int]] = set()
+    pending = [os.fspath(root)]
+    while pending:
+        here = pending.pop()
+        try:
+            found = os.stat(here)
+            if (found.st_dev, found.st_ino) in seen:
+                continue
+            seen.add((found.st_dev, found.st_ino))
+            with os.scandir(here) as listing:
+                entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda e: e.name)
+        except OSError:  # a folder that may not be entered: examined, it says why
+            yield here
+            continue
+        folders = [entry.path for entry in entries if entry.is_dir()]
+        images = [entry for entry in entries if folder.is_image(entry.name)]
+        files = [entry for entry in entries if not entry.is_dir() and not folder.is_image(entry.name)]
+        if len(images) > 1 and not any(promises(entry.name) for entry in files):
+            yield here
+        yield from (entry.path for entry in files)
+        pending.extend(reversed(folders))
+
+
+def promises(path: str) -> bool:
+    """Whether the name says that this is a video."""
+    return os.path.splitext(path)[1].lower() in SUFFIXES
+
+
+def label_of(path: str, root: str | os.PathLike[str]) -> str:
+    """The class by the folder layout: the name of the folder that holds the video; none directly below the root."""
+    parent = os.path.dirname(os.path.abspath(path))
+    return "" if parent == os.path.abspath(root) else os.path.basename(parent)
+
+
+def examine(path: str, full: bool = False, limit: float = 60.0) -> Entry:
+    """What a file is and whether it can be used; `full` decodes every frame. `limit` bounds the seconds."""
+    entry, limit = _failed(path, "ok", full), seconds_for(path, full, limit)
+    try:
+        info = probe(path, limit)
+        entry = replace(entry, **_described(info), hash=_hash(path))
+        if info.missing:
+            return replace(entry, status=info.missing)
+        if full:
+            entry = replace(entry, **_decoded(path, info, limit))
+        return replace(entry, status="one frame") if entry.usable and entry.frames == 1 else entry
+    except VideoError as error:
+        return replace(entry, status=error.reason)
+    except OSError as error:
+        return replace(entry, status=(error.strerror or "unreadable").lower())
+
+
+def _described(info: VideoInfo) -> dict[str, Any]:
+    names = ("frames", "rate", "constant", "height", "width", "codec", "keyframe_spacing", "audio")
+    return {name: getattr(info, name) for name in names} | {"duration": round(float(info.duration), 6)}
+
+
+def _decoded(path: str, info: VideoInfo, limit: float) -> dict[str, Any]:
+    """Decode everything: the number of frames that come out, and the status."""
+    if info.codec == "images":
+        for number in range(info.frames):
+            folder.read(path, [number])
+        return {}
+    with Video(path, limit) as video:
+        count, reason = video.count()
+    if reason:
+        return {"frames": count, "status": f"undecodable after {count} of {info.frames} frames: {reason}"}
+    if count < info.frames - max(2, info.frames // 50):
+        return {"frames": count, "status": f"truncated: {count} of {info.frames} frames decode"}
+    return {"frames": count}
+
+
+def _hash(path: str) -> str:
+    """128 bits of BLAKE2 over the content; for a folder over its images in their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    files = [os.path.join(path, name) for name in folder.names(path)] if os.path.isdir(path) else [path]
+    for name in files:
+        with open(name, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def seconds_for(path: str, full: bool, limit: float) -> float:
+    """The time that a file may take: the limit, and one second more for each MB where everything is decoded."""
+    try:
+        return limit + (os.stat(path).st_size / 1e6 if full else 0.0)
+    except OSError:
+        return limit
+
+
+def scan(
+    root: str | os.PathLike[str],
+    *,
+    full: bool = False,
+    known: Iterable[Entry] = (),
+    workers: int = 1,
+    limit: float = 60.0,
+) -> Iterator[tuple[int, int, Entry | None]]:
+    """Examine all that may be a video below a folder: (done, of how many, entry), in the order in which they are done.
+
+    The entry is None for other files, which promise no video and are none. `known` entries are taken over where the
+    file has not changed. Each file is examined in a process that is killed after `seconds_for` the file.
+    """
+    paths = list(walk(root))
+    before = {entry.path: entry for entry in known if entry.checked == "full" or not full}
+    fresh = []
+    for path in paths:
+        entry = before.get(os.path.abspath(path))
+        if entry and _stamp(path) == (entry.bytes, entry.modified):
+            yield len(paths), len(paths), entry
+        else:
+            fresh.append(path)
+    examined = partial(examine, full=full, limit=limit)
+    results = each(examined, fresh, min(workers, len(fresh)), lambda path: seconds_for(path, full, limit) + GRACE)
+    for done, (path, result) in enumerate(results, len(paths) - len(fresh) + 1):
+        entry = _failed(path, result.reason, full) if isinstance(result, Failure) else result
+        named = entry.usable or promises(path) or os.path.isdir(path)
+        yield (
+            done,
+            len(paths),
+            replace(entry, path=os.path.abspath(path), label=label_of(path, root)) if named else None,
+        )
+
+
+def _failed(path: str, reason: str, full: bool) -> Entry:
+    size, modified = _stamp(path)
+    return Entry(path, reason, checked="full" if full else "quick", bytes=size, modified=modified)
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """Size and time of change: an entry with the same two need not be examined again. Zeros where there is no file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def find_videos(root: str | os.PathLike[str]) -> list[Path]:
+    """Everything below a folder whose name promises a video, and folders of images, sorted: no file is opened."""
+    if not os.fspath(root) or not os.path.isdir(root):
+        raise MotionMAEError(f"--data.path {os.fspath(root)!r}: there is no such folder")
+    found = [Path(path) for path in walk(root) if promises(path) or os.path.isdir(path)]
+    if not found:
+        raise MotionMAEError(f"--data.path {os.fspath(root)}: there is no video below this folder")
+    return found

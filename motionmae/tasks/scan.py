@@ -1,0 +1,82 @@
+"""`motionmae scan FOLDER`: a manifest of what is there, and a summary of what can be used."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from motionmae.config import Scan
+from motionmae.data.manifest import Entry, read_manifest, write_manifest
+from motionmae.data.processes import available
+from motionmae.data.scan import scan
+from motionmae.errors import MotionMAEError
+
+
+def run(config: Scan) -> None:
+    """Scan the folder, write the manifest, print the summary; what is done is kept where the scan is stopped."""
+    if not config.folder:
+        raise MotionMAEError("motionmae scan needs a FOLDER: the folder with the videos")
+    if not config.out.endswith((".csv", ".parquet")):
+        raise MotionMAEError(f"--out {config.out}: a manifest ends in .csv or .parquet")
+    known = read_manifest(config.out) if os.path.exists(config.out) else []
+    console, entries, others = Console(), [], 0
+    workers = config.workers or available()
+    columns = TextColumn("examining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("", total=None)
+            found = scan(config.folder, full=config.full, known=known, workers=workers, limit=config.limit)
+            for done, total, entry in found:
+                bar.update(task, completed=done, total=total)
+                others += entry is None
+                entries += [entry] if entry else []
+    finally:
+        entries.sort(key=lambda entry: entry.path)
+        if entries:
+            write_manifest(config.out, entries)
+    if not entries:
+        raise MotionMAEError(f"{config.folder}: there is no video below this folder ({others} other files)")
+    show(console, config.out, entries, others)
+
+
+def show(console: Console, out: str, entries: Sequence[Entry], others: int) -> None:
+    """The summary: what can be used, what cannot and why, and what is worth knowing."""
+    usable = [entry for entry in entries if entry.usable]
+    hours = sum(entry.duration for entry in usable) / 3600
+    table = Table("videos", "what", "for instance", title=out, title_justify="left")
+    table.add_row(str(len(usable)), f"[green]usable[/]: {hours:.2f} hours, {sum(e.frames for e in usable)} frames", "")
+    for reason, count in Counter(_kind(entry.status) for entry in entries if not entry.usable).most_common():
+        example = next(entry.path for entry in entries if _kind(entry.status) == reason)
+        table.add_row(str(count), f"[red]quarantined[/]: {reason}", os.path.basename(example))
+    for text, example in _notes(usable):
+        table.add_row(*text, os.path.basename(example))
+    if others:
+        table.add_row(str(others), "other files, neither videos nor listed", "")
+    console.print(table, soft_wrap=not console.is_terminal)
+
+
+def _kind(status: str) -> str:
+    """A reason without its numbers, so that like is counted with like."""
+    return status.split(":")[0] if status.startswith(("truncated", "undecodable")) else status
+
+
+def _notes(usable: Sequence[Entry]) -> list[tuple[tuple[str, str], str]]:
+    """What is worth knowing of the usable videos: how many, what, and one of them."""
+    copies = Counter(entry.hash for entry in usable)
+    seen: set[str] = set()
+    again = [entry for entry in usable if copies[entry.hash] > 1 and (entry.hash in seen or seen.add(entry.hash))]
+    groups = [
+        (again, "copies of another video, byte for byte"),
+        ([entry for entry in usable if not entry.constant], "of variable frame rate: sample them in seconds"),
+        ([e for e in usable if e.keyframe_spacing > 60], "with more than 60 frames between key frames: prepare them"),
+        ([e for e in usable if min(e.height, e.width) > 400], "larger than training needs: prepare them"),
+        ([e for e in usable if e.frames < 16], "shorter than 16 frames"),
+    ]
+    kinds = Counter(entry.label for entry in usable if entry.label)
+    notes = [((str(len(group)), text), group[0].path) for group, text in groups if group]
+    return notes + ([((str(sum(kinds.values())), f"in {len(kinds)} folders, taken for classes"), "")] if kinds else [])
