@@ -119,11 +119,19 @@ class Data:
     """From files to clips."""
 
     path: str = ""
-    """A folder of videos, searched through all its levels."""
+    """A folder of videos, searched through all its levels (folders in it are classes); a manifest of motionmae scan;
+    a CSV or TSV with a column "path" and perhaps "label"; a list of lines "path class"; or the annotations of Kinetics,
+    Something-Something, UCF101 or HMDB51."""
+    root: str = ""
+    """Folder that the paths in a list start from; by default the list's own. Names are found anywhere below it."""
+    split: str = ""
+    """Part of a list with a column "split", or of HMDB51's: train1, test1 … test3."""
     sampling: Sampling = "dense"
     """Frames at a stride from a random start, or one from each of equal parts of the video."""
     stride: int = 4
     """Frames from one frame of a clip to the next, for dense sampling."""
+    fps: float | None = None
+    """Take videos as if they had so many frames per second, whatever their own rate, constant or not."""
     short: Short = "loop"
     """What to do with videos shorter than a clip: start again, or repeat the last frame."""
     repeats: int = 1

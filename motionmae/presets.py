@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from motionmae.config import Data, Decoder, Loss, Mask, Model, Optim, Pretrain, Run, Target
+from motionmae.config import Data, Decoder, Loss, Mask, Model, Optim, Pretrain, Run, Scan, Target
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,6 @@ def _pretrain() -> dict[str, Pretrain]:
 
 
 COMMANDS: dict[str, Command] = {
+    "scan": Command("Examine a folder: what videos are there, and what can be used.", {"": Scan()}),
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
 }

@@ -1,72 +1,53 @@
-"""Which frames make a clip, and the clips of many videos. What a sample is depends on (seed, epoch, index) alone."""
+"""Clips of many videos, in batches. What a sample is depends on (seed, epoch, index) alone.
+
+Not on the number of workers or ranks, nor on what was read before: so a run can stop anywhere and go on.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from motionmae import noise
-from motionmae.config import Adjacent, Data, Short
-from motionmae.data.video import VideoError, read_frames
+from motionmae.config import Data
+from motionmae.data.frames import Kept
+from motionmae.data.sampling import (
+    crop,
+    crop_box,
+    dense,
+    pretraining_offsets,
+    seconds,
+    spread,
+    square_boxes,
+    views,
+)
+from motionmae.data.video import VideoError, open_video
 from motionmae.errors import MotionMAEError
+
+__all__ = ["Clips", "Order", "Place", "Sample", "Views", "collate", "crop", "dense", "loader", "pretraining_offsets"]
 
 Sample = dict[str, Any]
 Place = tuple[int, int]  # epoch, index
-
-
-def pretraining_offsets(frames: int, stride: int, adjacent: Adjacent, gap: int) -> list[int]:
-    """Frames of a clip from its first: those that the encoder sees, and those that close the differences.
-
-    "clip": frames + gap at the stride; "video": the frames at the stride, then each one's neighbour `gap` later.
-    """
-    if adjacent == "clip":
-        return [stride * step for step in range(frames + gap)]
-    return [stride * step + shift for shift in (0, gap) for step in range(frames)]
-
-
-def dense(count: int, offsets: Sequence[int], draw: float, short: Short) -> list[int]:
-    """The clip's frames of a video of `count` frames, from a start that `draw` in [0, 1) picks."""
-    free = max(0, count - 1 - max(offsets))
-    start = int(draw * (free + 1))
-    return [(start + offset) % count if short == "loop" else min(start + offset, count - 1) for offset in offsets]
-
-
-def crop_box(height: int, width: int, draws: Sequence[float], scales: Sequence[float]) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a multi-scale crop: two neighbouring scales of the short side, at a random place.
-
-    Wang et al., 2016, arXiv 1608.00859, section 3.2; the place is uniform here.
-    """
-    first = int(draws[0] * len(scales))
-    second = min(max(first + int(draws[1] * 3) - 1, 0), len(scales) - 1)
-    short = min(height, width)
-    rows, columns = max(1, round(short * scales[first])), max(1, round(short * scales[second]))
-    return int(draws[2] * (height - rows + 1)), int(draws[3] * (width - columns + 1)), rows, columns
-
-
-def crop(
-    frames: UInt8[Tensor, "t h w c"], box: tuple[int, int, int, int], size: int, mirror: bool
-) -> UInt8[Tensor, "c t s s"]:
-    """The box of every frame, resized (bilinear, antialiased) to a square: only its pixels are touched."""
-    top, left, rows, columns = box
-    part = frames[:, top : top + rows, left : left + columns].permute(0, 3, 1, 2)
-    if (rows, columns) != (size, size):
-        part = F.interpolate(part, (size, size), mode="bilinear", antialias=True)
-    return (part.flip(3) if mirror else part).transpose(0, 1).contiguous()
+TRIES = 10
+"""Videos that are tried for one sample, and how often a video is tried that always fails."""
 
 
 class Clips(Dataset[list[Sample]]):
     """Random clips of videos, `data.repeats` for each opening; indexed by (epoch, index).
 
     A sample is `clip`, uint8 [c t s s], its `key`, its `index` and, with labels, its `label`. A video that cannot be
-    read is replaced by another that the same key picks.
+    read is replaced by another that the same key picks, told on stderr and counted in `failures`; where more than
+    `data.bad_share` of the reads fail (and at least ten), MotionMAEError stops the run.
     """
 
     def __init__(
@@ -80,41 +61,129 @@ class Clips(Dataset[list[Sample]]):
     ):
         self.files, self.data, self.offsets, self.size, self.seed = list(files), data, list(offsets), size, seed
         self.labels = list(labels)
-        self.cached: dict[int, Tensor] = {}
+        self.kept: dict[int, Kept] = {}
+        self.failures: Counter[int] = Counter()
+        self.reads = 0
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, place: Place) -> list[Sample]:
         epoch, index = place
-        for attempt in range(10):
-            chosen = index if attempt == 0 else noise.key(self.seed, epoch, index, attempt) % len(self)
-            try:
-                frames = self.frames(chosen)
-            except VideoError:
-                continue
-            return [
-                self.sample(frames, chosen, noise.key(self.seed, epoch, index, k)) for k in range(self.data.repeats)
-            ]
-        raise MotionMAEError(f"{self.files[index]} and nine other videos in a row could not be read")
+        for attempt in range(TRIES):
+            chosen = index if attempt == 0 else noise.key(self.seed, epoch, index, -attempt) % len(self)
+            keys = [noise.key(self.seed, epoch, index, repeat) for repeat in range(self.data.repeats)]
+            self.reads += 1
+            if self.failures[chosen] < TRIES:
+                try:
+                    return self.samples(chosen, keys)
+                except VideoError as error:
+                    self.fail(chosen, error)
+            else:
+                self.fail(chosen)
+        raise MotionMAEError(f"{self.files[index]} and {TRIES - 1} other videos in a row could not be read")
 
-    def frames(self, index: int) -> Tensor:
-        """The video's frames, from memory where they are kept."""
-        if index in self.cached:
-            return self.cached[index]
-        frames = read_frames(self.files[index])
-        if self.data.cache:
-            self.cached[index] = frames
-        return frames
+    def fail(self, index: int, error: VideoError | None = None) -> None:
+        """Count a failure, tell a video's first, and stop where there are too many."""
+        if not self.failures[index]:
+            print(f"motionmae: skipped {error}", file=sys.stderr, flush=True)
+        self.failures[index] += 1
+        failed = self.failures.total()
+        if failed >= TRIES and failed > self.data.bad_share * self.reads:
+            raise MotionMAEError(
+                f"{failed} of {self.reads} reads failed, more than --data.bad-share {self.data.bad_share:g}, in "
+                f"{len(self.failures)} videos, the last {self.files[index]}; motionmae scan tells which and why"
+            )
 
-    def sample(self, frames: UInt8[Tensor, "t h w c"], index: int, key: int) -> Sample:
-        """One clip, cut by the numbers that its key gives."""
-        random = np.random.default_rng(key).random(6)
-        chosen = dense(len(frames), self.offsets, random[0], self.data.short)
-        box = crop_box(frames.shape[1], frames.shape[2], random[1:5].tolist(), self.data.scales)
-        clip = crop(frames[chosen], box, self.size, self.data.flip and random[5] < 0.5)
+    def samples(self, index: int, keys: Sequence[int]) -> list[Sample]:
+        """One clip for each key, all from one opening; raises VideoError."""
+        drawn = [np.random.default_rng(key).random(6 + len(self.offsets)).tolist() for key in keys]
+        with self.kept.get(index) or open_video(self.files[index]) as video:
+            if self.data.cache and index not in self.kept:
+                self.kept[index] = video = Kept(video)
+            wishes = [self.choose(video, draws) for draws in drawn]
+            places = {number: at for at, number in enumerate(sorted({n for wish in wishes for n in wish}))}
+            frames = video.read(list(places))
+        return [
+            self.sample(frames[[places[number] for number in wish]], index, key, draws)
+            for wish, key, draws in zip(wishes, keys, drawn, strict=True)
+        ]
+
+    def choose(self, video: Any, draws: Sequence[float]) -> list[int]:
+        """The numbers of the clip's frames."""
+        data = self.data
+        if data.sampling == "uniform":
+            return spread(len(video), self.offsets, data.stride, draws[6:])
+        if data.fps is not None:
+            fps = Fraction(data.fps).limit_denominator(1001)
+            return video.at(seconds(video.duration, self.offsets, fps, draws[0], data.short))
+        return dense(len(video), self.offsets, draws[0], data.short)
+
+    def sample(self, frames: UInt8[Tensor, "t h w c"], index: int, key: int, draws: Sequence[float]) -> Sample:
+        """One clip, cut by the numbers that its key gave."""
+        box = crop_box(frames.shape[1], frames.shape[2], draws[1:5], self.data.scales)
+        clip = crop(frames, box, self.size, self.data.flip and draws[5] < 0.5)
         label = {"label": self.labels[index]} if self.labels else {}
         return {"clip": clip, "key": key, "index": index, **label}
+
+
+class Views(Dataset[list[Sample]]):
+    """All views of a video for testing: `number` clips spread over its time, each in `crops` squares along the side.
+
+    Indexed by the video. A sample is as in Clips, with `view` in [0, number x crops); nothing is random. A video that
+    cannot be read is a MotionMAEError: a test has no substitutes.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        data: Data,
+        offsets: Sequence[int],
+        size: int,
+        number: int = 5,
+        crops: int = 3,
+        labels: Sequence[int] = (),
+    ):
+        self.files, self.data, self.offsets, self.size = list(files), data, list(offsets), size
+        self.number, self.crops, self.labels = number, crops, list(labels)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> list[Sample]:
+        try:
+            with open_video(self.files[index]) as video:
+                wishes = self.choose(video)
+                places = {number: at for at, number in enumerate(sorted({n for wish in wishes for n in wish}))}
+                frames = video.read(list(places))
+        except VideoError as error:
+            raise MotionMAEError(str(error)) from error
+        label = {"label": self.labels[index]} if self.labels else {}
+        boxes = square_boxes(frames.shape[1], frames.shape[2], self.crops)
+        cuts = [(frames[[places[number] for number in wish]], box) for wish in wishes for box in boxes]
+        return [
+            {
+                "clip": crop(part, box, self.size, False),
+                "key": noise.key(index, view),
+                "index": index,
+                "view": view,
+                **label,
+            }
+            for view, (part, box) in enumerate(cuts)
+        ]
+
+    def choose(self, video: Any) -> list[list[int]]:
+        """The numbers of each view's frames."""
+        data, places = self.data, [(view + 0.5) / self.number for view in range(self.number)]
+        if data.sampling == "uniform":
+            return [spread(len(video), self.offsets, data.stride, [place] * len(self.offsets)) for place in places]
+        if data.fps is not None:
+            fps = Fraction(data.fps).limit_denominator(1001)
+            starts = [
+                Fraction(view, max(self.number - 1, 1)) if self.number > 1 else 0.5 for view in range(self.number)
+            ]
+            return [video.at(seconds(video.duration, self.offsets, fps, start, data.short)) for start in starts]
+        return views(len(video), self.offsets, self.number, data.short)
 
 
 class Order(Sampler[list[Place]]):
@@ -152,10 +221,10 @@ def collate(items: Sequence[list[Sample]]) -> dict[str, Tensor]:
     }
 
 
-def loader(dataset: Dataset[list[Sample]], order: Order, data: Data, pin: bool) -> DataLoader[Any]:
-    """The batches of an order, decoded by `data.workers` processes that live as long as the run."""
+def loader(dataset: Dataset[list[Sample]], order: Order, data: Data, pin: bool) -> Iterator[dict[str, Tensor]]:
+    """The batches of an order, decoded by `data.workers` processes that live as long as the iterator."""
     many = {"prefetch_factor": data.prefetch, "persistent_workers": True} if data.workers else {}
-    return DataLoader(
+    batches = DataLoader(
         dataset,
         batch_sampler=order,
         num_workers=data.workers,
@@ -164,6 +233,12 @@ def loader(dataset: Dataset[list[Sample]], order: Order, data: Data, pin: bool) 
         worker_init_fn=_one_thread if data.workers else None,
         **many,
     )
+    try:
+        yield from batches
+    except MotionMAEError as error:  # from a worker it comes with that worker's traceback: the sentence is enough
+        raise MotionMAEError(
+            str(error).strip().splitlines()[-1].removeprefix("motionmae.errors.MotionMAEError: ")
+        ) from None
 
 
 def _one_thread(worker: int) -> None:

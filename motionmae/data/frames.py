@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,32 +43,87 @@ def _parts(name: str) -> list[str]:
     return [part.lstrip("0") or "0" if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
 
 
-def examine(path: str | os.PathLike[str]) -> tuple[int, int, int]:
-    """Number of frames, height and width of the first."""
-    found = names(path)
-    height, width = _load(path, found[0], None).shape[:2]
-    return len(found), height, width
+class Images:
+    """A folder of images, opened: the same methods as those of a `Video`."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path, self.names, self.rate, self.slack = os.fspath(path), names(path), RATE, 1 / (1000 * RATE)
+        self.size: tuple[int, ...] = ()
+
+    def __enter__(self) -> Images:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def starts(self) -> list[Fraction]:
+        """Seconds from the first frame's start to each frame's."""
+        return [number / RATE for number in range(len(self))]
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds, at RATE frames per second."""
+        return len(self) / RATE
+
+    def at(self, seconds: Iterable[int | float | Fraction]) -> list[int]:
+        """The numbers of the frames at these seconds, within the folder."""
+        places = [int((Fraction(second) + self.slack) * RATE) for second in seconds]
+        return [min(max(place, 0), len(self) - 1) for place in places]
+
+    def read(self, indices: Sequence[int] | None = None) -> UInt8[Tensor, "t h w c"]:
+        """The frames of these numbers, or all, in RGB and at the size of the folder's first image."""
+        wanted = range(len(self)) if indices is None else indices
+        if not len(wanted) or min(wanted) < 0 or max(wanted) >= len(self):
+            asked = f"{min(wanted)} to {max(wanted)}" if len(wanted) else "none"
+            raise VideoError(self.path, f"frames {asked} were asked for; there are 0 to {len(self) - 1}")
+        size = self.shape()
+        loaded = {index: _load(self.path, self.names[index], size) for index in sorted(set(wanted))}
+        return torch.from_numpy(np.stack([loaded[index] for index in wanted]))
+
+    def shape(self) -> tuple[int, ...]:
+        """Height and width of the first image."""
+        if not self.size:
+            self.size = _load(self.path, self.names[0], ()).shape[:2]
+        return self.size
 
 
-def read(path: str | os.PathLike[str], indices: Sequence[int] | None) -> UInt8[Tensor, "t h w c"]:
-    """The frames of these numbers, or all, in RGB and at the size of the folder's first image."""
-    found = names(path)
-    wanted = range(len(found)) if indices is None else indices
-    if not len(wanted) or min(wanted) < 0 or max(wanted) >= len(found):
-        asked = f"{min(wanted)} to {max(wanted)}" if len(wanted) else "none"
-        raise VideoError(path, f"frames {asked} were asked for; there are 0 to {len(found) - 1}")
-    size = _load(path, found[0], None).shape[:2]
-    loaded = {index: _load(path, found[index], size) for index in sorted(set(wanted))}
-    return torch.from_numpy(np.stack([loaded[index] for index in wanted]))
+class Kept:
+    """A video's frames in memory: the same methods as those of the opened video, and the same answers."""
+
+    def __init__(self, video: Any):
+        """Read everything from a `Video` or from `Images`."""
+        self.frames: Tensor = video.read()
+        self.starts, self.slack, self.duration = video.starts(), video.slack, video.duration
+
+    def __enter__(self) -> Kept:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def at(self, seconds: Iterable[int | float | Fraction]) -> list[int]:
+        """The numbers of the frames at these seconds, within the video."""
+        places = [bisect_right(self.starts, Fraction(second) + self.slack) - 1 for second in seconds]
+        return [min(max(place, 0), len(self) - 1) for place in places]
+
+    def read(self, indices: Sequence[int]) -> UInt8[Tensor, "t h w c"]:
+        """The frames of these numbers."""
+        return self.frames[list(indices)]
 
 
-def _load(path: str | os.PathLike[str], name: str, size: tuple[int, ...] | None) -> UInt8[np.ndarray, "h w c"]:
+def _load(path: str | os.PathLike[str], name: str, size: tuple[int, ...]) -> UInt8[np.ndarray, "h w c"]:
     """One image, turned as its Exif data say; resized where it differs from the first."""
     try:
         with Image.open(os.path.join(path, name)) as image:
             picture = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise VideoError(os.path.join(path, name), f"not a readable image ({error})") from error
-    if size is not None and picture.size != size[::-1]:
+    if size and picture.size != size[::-1]:
         picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return np.asarray(picture)

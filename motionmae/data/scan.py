@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from motionmae.data import frames as folder
@@ -90,8 +89,9 @@ def _described(info: VideoInfo) -> dict[str, Any]:
 def _decoded(path: str, info: VideoInfo, limit: float) -> dict[str, Any]:
     """Decode everything: the number of frames that come out, and the status."""
     if info.codec == "images":
+        images = folder.Images(path)
         for number in range(info.frames):
-            folder.read(path, [number])
+            images.read([number])
         return {}
     with Video(path, limit) as video:
         count, reason = video.count()
@@ -167,13 +167,3 @@ def _stamp(path: str) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_size, found.st_mtime_ns
-
-
-def find_videos(root: str | os.PathLike[str]) -> list[Path]:
-    """Everything below a folder whose name promises a video, and folders of images, sorted: no file is opened."""
-    if not os.fspath(root) or not os.path.isdir(root):
-        raise MotionMAEError(f"--data.path {os.fspath(root)!r}: there is no such folder")
-    found = [Path(path) for path in walk(root) if promises(path) or os.path.isdir(path)]
-    if not found:
-        raise MotionMAEError(f"--data.path {os.fspath(root)}: there is no video below this folder")
-    return found

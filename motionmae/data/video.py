@@ -19,7 +19,7 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from torch import Tensor
 
-from motionmae.data import frames as folder
+from motionmae.data.frames import Images
 from motionmae.data.packets import Lost, Source, VideoError
 
 Real = int | float | Fraction
@@ -55,16 +55,21 @@ class VideoInfo:
     """What the container claims to hold and does not, in words; empty where nothing is known to be missing."""
 
 
+def open_video(path: str | os.PathLike[str], limit: float = 60.0) -> Video | Images:
+    """A video or a folder of frames, opened for several reads: a context manager. `limit` bounds the seconds."""
+    return Images(path) if os.path.isdir(path) else Video(path, limit)
+
+
 def probe(path: str | os.PathLike[str], limit: float = 60.0) -> VideoInfo:
     """Size, rate, length and codec of a video or a folder of frames: lists its packets and decodes one frame.
 
     `limit` bounds the time in seconds. Raises VideoError for what is not a readable video.
     """
-    if os.path.isdir(path):
-        count, height, width = folder.examine(path)
-        return VideoInfo(count, folder.RATE, True, count / folder.RATE, height, width, "images", 1, False)
-    with Video(path, limit) as video:
-        return video.info()
+    with open_video(path, limit) as video:
+        if isinstance(video, Video):
+            return video.info()
+        height, width = video.shape()
+        return VideoInfo(len(video), video.rate, True, video.duration, height, width, "images", 1, False)
 
 
 def read_frames(
@@ -80,12 +85,7 @@ def read_frames(
     frame on, each giving the frame then on screen; or neither for all frames. `limit` bounds the time in seconds.
     Raises VideoError where a frame does not exist, does not decode or is damaged.
     """
-    if os.path.isdir(path):
-        if seconds is not None:
-            last = folder.examine(path)[0] - 1
-            indices = [min(max(int(second * folder.RATE + Fraction(1, 1000)), 0), last) for second in seconds]
-        return folder.read(path, indices)
-    with Video(path, limit) as video:
+    with open_video(path, limit) as video:
         return video.read(video.at(seconds) if seconds is not None else indices)
 
 
@@ -179,11 +179,26 @@ class Video:
     def at(self, seconds: Iterable[Real]) -> list[int]:
         """The numbers of the frames on screen at these seconds from the first frame's start, within the video."""
         if not self.table.timed:
-            places = [int(Fraction(second) * self.rate + Fraction(1, 1000)) for second in seconds]
+            places = [int((Fraction(second) + self.slack) * self.rate) for second in seconds]
             return [min(max(place, 0), len(self) - 1) for place in places]
-        slack = min(self.tick / 2, 1 / (4 * self.rate))  # the container rounds its times to ticks
-        ticks = [int((Fraction(second) + slack) / self.tick) + int(self.table.times[0]) for second in seconds]
+        ticks = [int((Fraction(second) + self.slack) / self.tick) + int(self.table.times[0]) for second in seconds]
         return np.clip(np.searchsorted(self.table.times, ticks, side="right") - 1, 0, len(self) - 1).tolist()
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds from the first frame's start to the last one's end."""
+        return len(self) / self.rate
+
+    @property
+    def slack(self) -> Fraction:
+        """Seconds by which a time may miss a frame's start and still mean it: the container rounds its times."""
+        return min(self.tick / 2, 1 / (4 * self.rate)) if self.table.timed else 1 / (1000 * self.rate)
+
+    def starts(self) -> list[Fraction]:
+        """Seconds from the first frame's start to each frame's."""
+        if not self.table.timed:
+            return [number / self.rate for number in range(len(self))]
+        return [int(time - self.table.times[0]) * self.tick for time in self.table.times]
 
     @property
     def tick(self) -> Fraction:
@@ -219,7 +234,7 @@ class Video:
             frames=len(self),
             rate=self.rate,
             constant=self.constant,
-            duration=len(self) / self.rate,
+            duration=self.duration,
             height=height,
             width=width,
             codec=self.source.stream.codec_context.codec.canonical_name,

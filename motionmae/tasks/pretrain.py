@@ -9,7 +9,7 @@ import torch
 
 from motionmae.config import Pretrain
 from motionmae.data.clips import Clips, Order, collate, loader, pretraining_offsets
-from motionmae.data.manifest import find_videos
+from motionmae.data.sources import find
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.objectives.reconstruction import Reconstruction, active_targets
 from motionmae.report.pictures import save_animation, side_by_side
@@ -19,7 +19,7 @@ from motionmae.training.runtime import Runtime
 
 def run(config: Pretrain) -> None:
     """Pretrain on the videos under `config.data.path`, or go on with the run that `config.run.out` holds."""
-    fit_videos(config, find_videos(config.data.path))
+    fit_videos(config, find(config.data).paths)
 
 
 def fit_videos(config: Pretrain, files: Sequence[Path]) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from motionmae.config import Scan
+from motionmae.config import Data, Scan
 from motionmae.data.manifest import Entry, read_manifest, write_manifest
 from motionmae.data.processes import available
 from motionmae.data.scan import scan
+from motionmae.data.sources import find
 from motionmae.errors import MotionMAEError
 
 
@@ -24,6 +26,7 @@ def run(config: Scan) -> None:
     if not config.out.endswith((".csv", ".parquet")):
         raise MotionMAEError(f"--out {config.out}: a manifest ends in .csv or .parquet")
     known = read_manifest(config.out) if os.path.exists(config.out) else []
+    labels, listed = _labels(config) if config.labels else ({}, [])
     console, entries, others = Console(), [], 0
     workers = config.workers or available()
     columns = TextColumn("examining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -34,14 +37,23 @@ def run(config: Scan) -> None:
             for done, total, entry in found:
                 bar.update(task, completed=done, total=total)
                 others += entry is None
-                entries += [entry] if entry else []
+                entries += [replace(entry, label=labels.get(entry.path, entry.label))] if entry else []
     finally:
+        entries += [Entry(os.path.abspath(os.path.join(config.folder, name)), "missing") for name in listed]
         entries.sort(key=lambda entry: entry.path)
         if entries:
             write_manifest(config.out, entries)
     if not entries:
         raise MotionMAEError(f"{config.folder}: there is no video below this folder ({others} other files)")
     show(console, config.out, entries, others)
+
+
+def _labels(config: Scan) -> tuple[dict[str, str], list[str]]:
+    """The classes of a list by path, and the names in it that are not there."""
+    found = find(Data(path=config.labels, root=config.folder))
+    if not found.labels:
+        raise MotionMAEError(f"--labels {config.labels}: not every line of it has a class")
+    return {os.path.abspath(path): label for path, label in zip(found.paths, found.labels, strict=True)}, found.missing
 
 
 def show(console: Console, out: str, entries: Sequence[Entry], others: int) -> None:

@@ -1,0 +1,214 @@
+"""Where the videos are, and their classes: folders, manifests, lists, and the annotations of the common data sets.
+
+Its one rule: what a list names and is not there is told, never dropped silently.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from motionmae.config import Data
+from motionmae.data import manifest
+from motionmae.data.scan import label_of, promises, walk
+from motionmae.errors import MotionMAEError
+
+PATHS = ("path", "video", "file", "filename", "file_name", "filepath", "file_path", "video_path", "video_name", "name")
+LABELS = ("label", "class", "class_name", "category", "action", "target", "label_name")
+HMDB = {"1": "train", "2": "test"}
+
+Row = tuple[str, str]  # path or name of a video, and its class or ""
+
+
+@dataclass(frozen=True)
+class Videos:
+    """Videos with their classes' names; `labels` is empty where not all classes are known."""
+
+    paths: list[Path]
+    labels: list[str]
+    missing: list[str]
+    """What a list names and is not there, and what a manifest quarantines."""
+
+    def told(self) -> str:
+        """One line for the log: how many videos, and what is missing."""
+        classes = f" of {len(set(self.labels))} classes" if self.labels else ""
+        lost = f"; {len(self.missing)} more are listed but missing or unusable, first {self.missing[0]}"
+        return f"{len(self.paths)} videos{classes}{lost if self.missing else ''}"
+
+
+def find(data: Data) -> Videos:
+    """The videos that `data.path` names, in a fixed order; see `Data.path` for what it may be.
+
+    Raises MotionMAEError where nothing is found, or where a list is none of those known.
+    """
+    path, root = data.path, data.root
+    if not path or not os.path.exists(path):
+        raise MotionMAEError(f"--data.path {path!r}: there is no such folder, manifest or list")
+    if os.path.isdir(path):
+        splits = sorted(glob.glob(os.path.join(glob.escape(path), "*_test_split[0-9].txt")))
+        found = _resolved(_hmdb(splits, data.split), path, root) if splits else _below(path)
+    elif manifest.is_manifest(path):
+        entries = manifest.read_manifest(path)
+        usable = [(entry.path, entry.label) for entry in entries if entry.usable]
+        found = _videos(usable, [entry.path for entry in entries if not entry.usable])
+    else:
+        found = _resolved(_listed(path, data.split), path, root)
+    if not found.paths:
+        why = f"none of its {len(found.missing)} videos is there" if found.missing else "there is no video in it"
+        example = f", not {found.missing[0]!r}; --data.root names the folder that they are in" if found.missing else ""
+        raise MotionMAEError(f"--data.path {path}: {why}{example}")
+    return found
+
+
+def number(labels: Sequence[str], classes: Sequence[str] = ()) -> tuple[list[int], list[str]]:
+    """The labels as numbers, and the classes that these number: sorted, numbers as numbers, unless given.
+
+    Raises MotionMAEError for a label that is not among the given classes.
+    """
+    names = list(classes) or sorted(
+        set(labels), key=lambda name: (not name.isdigit(), name.isdigit() and int(name), name)
+    )
+    places = {name: place for place, name in enumerate(names)}
+    unknown = sorted(set(labels) - set(places))
+    if unknown:
+        raise MotionMAEError(
+            f"label {unknown[0]!r} is not among the {len(names)} classes known ({', '.join(names[:5])}…)"
+        )
+    return [places[label] for label in labels], names
+
+
+def _below(path: str) -> Videos:
+    rows = [(found, label_of(found, path)) for found in walk(path) if promises(found) or os.path.isdir(found)]
+    return _videos(rows, [])
+
+
+def _videos(rows: Sequence[Row], missing: list[str]) -> Videos:
+    labels = [label for _, label in rows]
+    return Videos([Path(path) for path, _ in rows], labels if all(labels) else [], missing)
+
+
+def _resolved(rows: Iterable[Row], path: str, root: str) -> Videos:
+    """Find the named videos: by path from the root (by default the list's folder), else by name anywhere below it."""
+    home = root or (path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path)))
+    by_name: dict[str, str] | None = None
+    found: list[Row] = []
+    missing = []
+    for name, label in rows:
+        place = os.path.join(home, name)
+        if not os.path.exists(place):
+            if by_name is None:
+                by_name = {_stem(other): other for other in reversed(list(walk(home)))}
+            place = by_name.get(_stem(name), "")
+        if place:
+            found.append((place, label))
+        else:
+            missing.append(name)
+    return _videos(found, missing)
+
+
+def _stem(path: str) -> str:
+    name = os.path.basename(path.rstrip("/"))
+    return os.path.splitext(name)[0] if promises(name) else name
+
+
+def _listed(path: str, split: str) -> list[Row]:
+    """The rows of a list: JSON of Something-Something, or text."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            text = file.read()
+    except OSError as error:
+        raise MotionMAEError(f"--data.path {path}: cannot be read ({error.strerror})") from error
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines or "\0" in text:
+        raise MotionMAEError(f"--data.path {path}: not a folder, manifest or list of videos")
+    if path.endswith(".json"):
+        return _something(path, text)
+    if re.fullmatch(r"(train|test)list0\d\.txt", os.path.basename(path)):  # UCF101: the class is the folder
+        return [(line.split(" ")[0], line.split("/")[0]) for line in lines]
+    if re.match(r"\d+;", lines[0]):  # the answers of Something-Something's test set
+        return [(line.partition(";")[0], line.partition(";")[2]) for line in lines]
+    for separator in ",\t;":
+        header = [name.strip().lower() for name in next(csv.reader(lines[:1], delimiter=separator))]
+        if {"youtube_id", "time_start"} <= set(header):
+            return _kinetics(text, separator, split)
+        if set(header) & set(PATHS):
+            return _named(path, text, separator, split)
+    return [_spaced(line, path) for line in lines]
+
+
+def _rows(text: str, separator: str, split: str) -> list[dict[str, str]]:
+    """Rows of a table with named columns, of one split where there is a column of them."""
+    table = csv.DictReader(text.splitlines(keepends=True), delimiter=separator)
+    table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
+    return [row for row in table if not split or row.get("split", split) == split]
+
+
+def _named(path: str, text: str, separator: str, split: str) -> list[Row]:
+    rows = _rows(text, separator, split)
+    if not rows:
+        return []
+    where = next(name for name in PATHS if name in rows[0])
+    what = next((name for name in LABELS if name in rows[0]), None)
+    broken = next((at for at, row in enumerate(rows, 2) if not row[where] or (what and row[what] is None)), None)
+    if broken:
+        raise MotionMAEError(f"--data.path {path}: line {broken} has no value for {where!r} or {what!r}")
+    return [(row[where], row[what] if what else "") for row in rows]
+
+
+def _kinetics(text: str, separator: str, split: str) -> list[Row]:
+    """Kinetics' annotations (Kay et al., 2017, arXiv 1705.06950): files are named by id, first and last second."""
+    rows = _rows(text, separator, split)
+    return [
+        (f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}.mp4", row.get("label") or "")
+        for row in rows
+    ]
+
+
+def _something(path: str, text: str) -> list[Row]:
+    """Something-Something V2 (Goyal et al., 2017, arXiv 1706.04261): the class is the template without its brackets."""
+    try:
+        return [
+            (f"{row['id']}.webm", re.sub(r"[\[\]]", "", row.get("template") or row.get("label") or ""))
+            for row in json.loads(text)
+        ]
+    except (ValueError, TypeError, KeyError) as error:
+        raise MotionMAEError(f"--data.path {path}: not a list of objects with an 'id' ({error!r})") from error
+
+
+def _hmdb(files: Sequence[str], split: str) -> list[Row]:
+    """HMDB51's splits (Kuehne et al., 2011): a file for each class; 1 marks training videos, 2 testing ones."""
+    wanted = re.fullmatch(r"(train|test)([0-9])", split)
+    if not wanted:
+        raise MotionMAEError(
+            f"--data.split {split!r}: of HMDB51's splits choose train1, test1, train2, test2, train3 or test3"
+        )
+    rows = []
+    for file in files:
+        label, _, ending = os.path.basename(file).rpartition("_test_split")
+        if ending != f"{wanted[2]}.txt":
+            continue
+        for line in Path(file).read_text().splitlines():
+            name, _, use = line.strip().rpartition(" ")
+            if HMDB.get(use) == wanted[1]:
+                rows.append((os.path.join(label, name.strip()), label))
+    return rows
+
+
+def _spaced(line: str, path: str) -> Row:
+    """A line of the space-separated (or comma-separated) lists: path, number of frames for folders of images, class."""
+    home = os.path.dirname(os.path.abspath(path))
+    line = line.strip()
+    if os.path.exists(os.path.join(home, line)):
+        return line, ""
+    match = re.fullmatch(r"(.+?)[ ,\t]+(\d+)", line)
+    if not match:
+        return line, ""
+    shorter = re.fullmatch(r"(.+?)[ ,\t]+\d+", match[1])
+    counted = shorter and not promises(match[1]) and not os.path.exists(os.path.join(home, match[1]))
+    return (shorter[1] if shorter and counted else match[1]), match[2]
