@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal, TypeVar, get_type_hints
 
+from tyro.conf import Positional
+
 T = TypeVar("T")
 
 PositionsKind = Literal["sincos3d", "sincos1d", "learned"]
@@ -223,3 +225,29 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
             value = from_dict(hint, value)
         found[name] = tuple(value) if isinstance(value, list) else value
     return kind(**found)
+
+
+# Video object segmentation
+
+
+@dataclass(frozen=True)
+class Davis:
+    """A folder in the DAVIS layout."""
+
+    path: str = ""
+    """The folder that holds JPEGImages, Annotations and ImageSets."""
+    split: str = "val"
+    """The list of sequences: ImageSets/2017/SPLIT.txt."""
+    sequences: tuple[str, ...] = ()
+    """Sequences to use instead of the list's."""
+
+
+@dataclass(frozen=True)
+class SegmentScore:
+    """Score a folder of predicted masks as the DAVIS benchmark does."""
+
+    predictions: Positional[str]
+    """Folder of predictions: SEQUENCE/FRAME.png, as the annotations are named."""
+    data: Davis = field(default_factory=Davis)
+    json: str = ""
+    """Where to write the scores as JSON; by default they are only printed."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from motionmae.config import Data, Decoder, Loss, Mask, Model, Optim, Pretrain, Run, Target
+from tyro import MISSING
+
+from motionmae.config import Data, Decoder, Loss, Mask, Model, Optim, Pretrain, Run, SegmentScore, Target
 
 
 @dataclass(frozen=True)
@@ -68,4 +70,8 @@ def _pretrain() -> dict[str, Pretrain]:
 
 COMMANDS: dict[str, Command] = {
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
+    "segment": Command(
+        "Segment objects through a video from the masks of one frame, and score masks as DAVIS does.",
+        {"score": SegmentScore(predictions=MISSING)},
+    ),
 }
