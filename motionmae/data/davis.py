@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,8 @@ def _files(folder: Path, suffix: str) -> list[Path]:
     return paths
 
 
-def read_images(paths: list[Path]) -> UInt8[np.ndarray, "t h w 3"]:
-    """The images as RGB; raises where one is broken or differs in size from the first."""
+def read_images(paths: Sequence[Path], size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "t h w 3"]:
+    """The images as RGB; raises where one is broken or differs from `size` (rows, columns), or from the first one's."""
     frames = []
     for path in paths:
         try:
@@ -55,10 +56,11 @@ def read_images(paths: list[Path]) -> UInt8[np.ndarray, "t h w 3"]:
                 frame = np.asarray(image.convert("RGB"))
         except (OSError, SyntaxError) as error:
             raise MotionMAEError(f"{path} cannot be read as an image: {error}") from None
-        if frames and frame.shape != frames[0].shape:
+        size = size or frame.shape[:2]
+        if frame.shape[:2] != size:
             raise MotionMAEError(
-                f"{path} is {frame.shape[1]}x{frame.shape[0]} pixels, the frames before it "
-                f"{frames[0].shape[1]}x{frames[0].shape[0]}: the frames of a sequence must be of one size"
+                f"{path} is {frame.shape[1]}x{frame.shape[0]} pixels, the sequence's first frame {size[1]}x{size[0]}: "
+                "the frames of a sequence must be of one size"
             )
         frames.append(frame)
     return np.stack(frames)

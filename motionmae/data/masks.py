@@ -34,7 +34,7 @@ def read_mask(path: Path | str) -> UInt8[np.ndarray, "h w"]:
                 raise MotionMAEError(
                     f"{path} must be a palette or 8-bit grey image of object numbers; its mode is {image.mode}"
                 )
-            return np.asarray(image)
+            return np.array(image)
     except FileNotFoundError:
         raise MotionMAEError(f"{path} is missing: expected a mask (PNG)") from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:

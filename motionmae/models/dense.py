@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -16,10 +17,10 @@ from motionmae.models.tokens import grid_of, patchify
 
 
 def clip_times(entry: Entry, time: int, count: int, cube: int, frames: int) -> tuple[list[int], int]:
-    """How frame `time` of `count` enters cubes of `cube` frames: the frames of its clip, and the slot of its own tokens.
+    """How frame `time` of `count` enters cubes of `cube` frames: the frames of its clip, and the slot of its tokens.
 
-    `repeat` is the frame again and again, `pair` the frame after those before it, and `window` a clip of `frames` frames
-    in whose middle slot the frame is the last. Beyond the ends the first and the last frame stand still.
+    `repeat` is the frame again and again, `pair` the frame after those before it, and `window` a clip of `frames`
+    frames in whose middle slot the frame is the last. Beyond the ends the first and the last frame stand still.
     """
     if entry == "repeat":
         times, slot = [time] * cube, 0
@@ -39,7 +40,7 @@ def dense_features(
 
     A stride below the cube's side takes one pass for each shift of the image by a multiple of it, and interleaves them:
     finer cells, each of which still sees a whole cube (Amir et al., 2021, arXiv 2112.05814, take overlapping patches).
-    `layer` is the block whose output is taken, from 1; None is the last. Every layer's tokens pass the encoder's own norm.
+    `layer` is the block whose output is taken, from 1; None is the last. All layers' tokens pass the encoder's norm.
     """
     depth = len(encoder.blocks)
     if layer is not None and not 1 <= layer <= depth:
@@ -51,22 +52,24 @@ def dense_features(
     return _interleave(passes)
 
 
-def _tokens(encoder: VideoEncoder, clips: UInt8[Tensor, "b c t h w"], slot: int, layer: int) -> Float[Tensor, "b h w d"]:
+def _tokens(
+    encoder: VideoEncoder, clips: UInt8[Tensor, "b c t h w"], slot: int, layer: int
+) -> Float[Tensor, "b h2 w2 d"]:
     x = encoder.tokens(clips)
     for block in encoder.blocks[:layer]:
         x = block(x)
     grid = grid_of(*clips.shape[2:], encoder.config.cube)
-    return encoder.norm(x.unflatten(1, grid)[:, slot])
+    return encoder.norm(rearrange(x, "b (t h w) d -> t b h w d", t=grid[0], h=grid[1])[slot])
 
 
 def pixel_features(frames: UInt8[Tensor, "b c h w"], patch: int, stride: int) -> Float[Tensor, "b h2 w2 d"]:
-    """The trivial baseline's features: the pixels of a patch, less their mean over the frame and channel."""
-    centred = to_unit(frames, torch.float32)
+    """The trivial baseline's features: the pixels of a patch around each cell."""
+    pixels = to_unit(frames, torch.float32)
     cube = (1, patch, patch)
     passes = []
-    for shifted in _shifts(centred[:, :, None], cube, stride):
+    for shifted in _shifts(pixels[:, :, None], cube, stride):
         grid = grid_of(*shifted.shape[2:], cube)
-        passes.append(patchify(shifted, cube).unflatten(1, grid)[:, 0])
+        passes.append(rearrange(patchify(shifted, cube), "b (h w) d -> b h w d", h=grid[1]))
     return _interleave(passes)
 
 
@@ -87,6 +90,4 @@ def _shifts(clips: Tensor, cube: tuple[int, int, int], stride: int) -> list[Tens
 
 def _interleave(passes: Sequence[Float[Tensor, "b h w d"]]) -> Float[Tensor, "b h2 w2 d"]:
     side = round(len(passes) ** 0.5)
-    batch, height, width, size = passes[0].shape
-    whole = torch.stack(list(passes)).unflatten(0, (side, side))
-    return whole.permute(2, 3, 0, 4, 1, 5).reshape(batch, height * side, width * side, size)
+    return rearrange(torch.stack(list(passes)), "(y x) b h w d -> b (h y) (w x) d", y=side)

@@ -28,16 +28,18 @@ def propagate(
 ) -> Iterator[Float[Tensor, "h w c"]]:
     """The labels of each frame after the first, whose own are `labels`; c are soft labels that each cell's sum to 1.
 
-    A frame's labels are those of its nearest cells in the first frame and the `context` frames before it: the `topk` cells
-    of highest cosine within `radius` cells in each direction, weighted by the softmax of cosine / temperature (Jabri et
-    al., 2020, arXiv 2006.14613; Caron et al., 2021, arXiv 2104.14294). Memory is that of context + 1 frames.
+    A frame's labels are those of its nearest cells in the first frame and the `context` frames before it: the `topk`
+    cells of highest cosine within `radius` cells in each direction, weighted by the softmax of cosine / temperature
+    (Jabri et al., 2020, arXiv 2006.14613; Caron et al., 2021, arXiv 2104.14294). Memory is that of context + 1 frames.
     """
     known: tuple[Tensor, Tensor] | None = None
     for index, frame in enumerate(features):
         query = F.normalize(frame, dim=-1)
         if known is None:
             if query.shape[:2] != labels.shape[:2]:
-                raise MotionMAEError(f"the features' grid is {tuple(query.shape[:2])}, the labels' {tuple(labels.shape[:2])}")
+                raise MotionMAEError(
+                    f"the features' grid is {tuple(query.shape[:2])}, the labels' {tuple(labels.shape[:2])}"
+                )
             known = query.new_empty(1 + context, *query.shape), query.new_empty(1 + context, *labels.shape)
             found = labels.to(query)
         else:
@@ -63,7 +65,9 @@ def match(
     places = torch.zeros((height, width, topk), dtype=torch.int64, device=query.device)
     for left in range(0, width, COLUMNS):
         near = slice(max(left - radius, 0), left + COLUMNS + radius)
-        strip = keys[:, :, near].transpose(0, 1).contiguous()  # rows first, so that a block's surroundings are one piece
+        strip = (
+            keys[:, :, near].transpose(0, 1).contiguous()
+        )  # rows first, so that a block's surroundings are one piece
         for top in range(0, height, ROWS):
             block = query[top : top + ROWS, left : left + COLUMNS]
             start = max(top - radius, 0)
@@ -86,7 +90,8 @@ def _best(
     (rows, columns, _), (high, count, wide, _) = block.shape, around.shape
     affinity = block.flatten(0, 1) @ around.flatten(0, 2).T
     far_rows, far_columns = (
-        (torch.arange(part, device=block.device)[:, None] + start - torch.arange(area, device=block.device)).abs() > radius
+        (torch.arange(part, device=block.device)[:, None] + start - torch.arange(area, device=block.device)).abs()
+        > radius
         for part, start, area in ((rows, offset[0], high), (columns, offset[1], wide))
     )
     view = affinity.view(rows, columns, high, count, wide)
@@ -108,7 +113,7 @@ def carry(
 
 
 def soften(mask: Int[Tensor, "y x"], count: int, grid: tuple[int, int]) -> Float[Tensor, "h w c"]:
-    """Labels of the background and the objects 1 to `count` (c = count + 1): the share of each cell's pixels that is theirs.
+    """Labels of the background and the objects 1 to `count` (c = count + 1): the shares of each cell's pixels.
 
     Numbers above `count` (void) are background.
     """
@@ -118,7 +123,7 @@ def soften(mask: Int[Tensor, "y x"], count: int, grid: tuple[int, int]) -> Float
 
 
 def harden(labels: Float[Tensor, "h w c"], size: tuple[int, int], stretch: bool) -> Int[Tensor, "y x"]:
-    """The most likely label of each pixel of a frame of `size` (rows, columns), by bilinear interpolation between cells.
+    """The most likely label of each pixel of a frame of `size` (rows, columns), interpolated between the cells.
 
     `stretch` first maps each label's values in the frame to [0, 1], as Caron et al. do (2021, arXiv 2104.14294): small
     objects keep their size, but an object that is left with any trace never quite vanishes.
@@ -131,7 +136,7 @@ def harden(labels: Float[Tensor, "h w c"], size: tuple[int, int], stretch: bool)
 
 
 def heat(points: Float[Tensor, "p 2"], grid: tuple[int, int]) -> Float[Tensor, "h w p"]:
-    """Points (row, column in cells, whole numbers at their centres) as labels: each point shared by the four cells around."""
+    """Points (row, column in cells, whole at the centres) as labels: each is shared by the four cells around it."""
     rows, columns = (torch.arange(side, device=points.device, dtype=points.dtype) for side in grid)
     row, column = (points[:, axis].clamp(0, grid[axis] - 1) for axis in (0, 1))
     down = (1 - (rows[:, None] - row).abs()).clamp(min=0)
@@ -140,8 +145,11 @@ def heat(points: Float[Tensor, "p 2"], grid: tuple[int, int]) -> Float[Tensor, "
 
 
 def peaks(labels: Float[Tensor, "h w p"], reach: int = 2) -> tuple[Float[Tensor, "p 2"], Float[Tensor, " p"]]:
-    """Where each label is highest (row, column in cells) and how high: the mean place within `reach` cells of the highest."""
-    height, width, count = labels.shape
+    """Where each label is highest (row, column in cells) and how high; NaN and 0 where it is nowhere above 0.
+
+    The place is the label's mean place within `reach` cells of the highest.
+    """
+    height, width, _ = labels.shape
     best, place = labels.flatten(0, 1).max(0)
     rows = torch.arange(height, device=labels.device)[:, None, None]
     columns = torch.arange(width, device=labels.device)[None, :, None]
