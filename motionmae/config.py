@@ -303,6 +303,63 @@ class SegmentDavis:
 
 
 @dataclass(frozen=True)
+class SegmentVideo:
+    """Follow objects or points through a video of your own."""
+
+    video: Positional[str]
+    """A video file, or a folder of images."""
+    model: str = "rgb"
+    """A run folder or checkpoint; without one, raw patches of pixels, which follow only what hardly changes."""
+    mask: str = ""
+    """A PNG of object numbers (palette or grey), or black and white, of the video's size."""
+    box: tuple[str, ...] = ()
+    """Objects as boxes instead: left,top,right,bottom in pixels, each one object."""
+    polygon: tuple[str, ...] = ()
+    """Objects as polygons instead: x,y,x,y,x,y,… in pixels, each one object."""
+    points: tuple[str, ...] = ()
+    """Points to follow, beside or instead of objects: x,y in pixels."""
+    at: int = 0
+    """The frame, counted from 0, that the mask, boxes, polygons or points belong to; followed both ways from there."""
+    features: Features = field(default_factory=Features)
+    propagation: Annotated[Propagation, arg(name="")] = field(default_factory=Propagation)
+    out: str = ""
+    """Folder for overlay.mp4, the masks, areas and tracks; by default runs/segment-video-NAME."""
+    device: Device = "auto"
+    """CUDA, then Apple's GPU, then the CPU, unless named."""
+    precision: Precision = "auto"
+    """Of the encoder: bf16 on a GPU that has it, else fp16; fp32 on the CPU. Propagation is always fp32."""
+
+
+@dataclass(frozen=True)
+class BenchSegment:
+    """Frames a second of features and of label propagation, apart, against a full-affinity reference."""
+
+    model: Literal["tiny", "small", "base", "large", "huge"] = "small"
+    """The size of the (untrained) encoder."""
+    height: int = 480
+    """Rows of the frames, in pixels."""
+    width: int = 854
+    """Columns of the frames, in pixels."""
+    objects: int = 5
+    """Objects that are carried, beside the background."""
+    frames: int = 3
+    """Frames to time."""
+    entry: Entry = "pair"
+    """How a frame fills a cube of two."""
+    strides: tuple[int, ...] = ()
+    """Pixels from one cell to the next; by default the cube's side and half of it."""
+    reference: bool = True
+    """Time the full-affinity reference too."""
+    repeats: int = 1
+    """Times that the reference is run."""
+    propagation: Annotated[Propagation, arg(name="")] = field(default_factory=Propagation)
+    device: Device = "auto"
+    """CUDA, then Apple's GPU, then the CPU, unless named."""
+    precision: Precision = "auto"
+    """Of the encoder: bf16 on a GPU that has it, else fp16; fp32 on the CPU. Propagation is always fp32."""
+
+
+@dataclass(frozen=True)
 class SegmentScore:
     """Score a folder of predicted masks as the DAVIS benchmark does."""
 

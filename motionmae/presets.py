@@ -7,7 +7,20 @@ from typing import Any
 
 from tyro import MISSING
 
-from motionmae.config import Data, Decoder, Loss, Mask, Model, Optim, Pretrain, Run, SegmentDavis, SegmentScore, Target
+from motionmae.config import (
+    Data,
+    Decoder,
+    Loss,
+    Mask,
+    Model,
+    Optim,
+    Pretrain,
+    Run,
+    SegmentDavis,
+    SegmentScore,
+    SegmentVideo,
+    Target,
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,10 @@ COMMANDS: dict[str, Command] = {
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
     "segment": Command(
         "Segment objects through a video from the masks of one frame, and score masks as DAVIS does.",
-        {"davis": SegmentDavis(model=MISSING), "score": SegmentScore(predictions=MISSING)},
+        {
+            "davis": SegmentDavis(model=MISSING),
+            "video": SegmentVideo(video=MISSING),
+            "score": SegmentScore(predictions=MISSING),
+        },
     ),
 }

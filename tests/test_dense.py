@@ -55,7 +55,7 @@ def test_layers_count_from_one_and_others_are_refused():
 @torch.no_grad()
 def test_a_cell_of_a_shifted_pass_sees_the_cube_around_its_centre():
     frames = torch.arange(24).repeat(16, 1).byte()[None, None].repeat(1, 3, 1, 1)  # brightness is the column's number
-    values = pixel_features(frames, patch=8, stride=4).mean(-1)[0] * 255
+    values = (pixel_features(frames, patch=8, stride=4).mean(-1)[0] + 0.5) * 255
     assert values.shape == (4, 6)
     torch.testing.assert_close(values[1, 1:5], 4 * torch.arange(1, 5) + 1.5)
 

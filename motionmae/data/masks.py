@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from motionmae.errors import MotionMAEError
@@ -87,3 +87,21 @@ def paint(
         outline |= np.pad(differs, [(int(axis == other), 0) for other in (0, 1)])
     share = np.where(inside & outline, 1.0, strength * inside)[:, :, None]
     return np.round(frame * (1 - share) + colours * share).astype(np.uint8)
+
+
+def draw_points(
+    frame: UInt8[np.ndarray, "h w 3"], ways: Float[np.ndarray, "t p 2"], radius: int = 4
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A copy of an RGB frame with the ways (x, y in pixels, NaN where unknown) of points as lines that end in dots."""
+    image = Image.fromarray(frame)
+    pen = ImageDraw.Draw(image)
+    colours = palette()
+    for number in range(ways.shape[1]):
+        colour = tuple(colours[number % 254 + 1].tolist())
+        way = [tuple(place) for place in ways[:, number].tolist() if place[0] == place[0]]
+        if len(way) > 1:
+            pen.line(way, fill=colour, width=2)
+        x, y = ways[-1, number].tolist()
+        if x == x:
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour, outline=(255, 255, 255))
+    return np.array(image)

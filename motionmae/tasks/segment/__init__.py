@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from motionmae.config import SegmentDavis, SegmentScore
-from motionmae.tasks.segment import davis, score
+from motionmae.config import SegmentDavis, SegmentScore, SegmentVideo
+from motionmae.tasks.segment import davis, score, video
 
 
-def run(config: SegmentDavis | SegmentScore) -> None:
+def run(config: SegmentDavis | SegmentVideo | SegmentScore) -> None:
     """The choice that the config belongs to."""
     if isinstance(config, SegmentDavis):
         davis.run(config)
+    elif isinstance(config, SegmentVideo):
+        video.run(config)
     else:
         score.run(config)

@@ -19,6 +19,7 @@ from motionmae.data.davis import list_frames, list_masks, list_sequences, read_i
 from motionmae.data.masks import paint, read_mask, write_mask
 from motionmae.data.video import write_video
 from motionmae.models.encoder import VideoEncoder
+from motionmae.report.segmentation import save_page
 from motionmae.tasks.segment.score import score_folder, table, write_scores
 from motionmae.tasks.segment.sequence import Frames, Source, check_mask, open_source, resolve, segment
 from motionmae.training.runtime import Runtime, pick_device, pick_dtype
@@ -37,8 +38,9 @@ def run(config: SegmentDavis) -> None:
     )
     scores = segment_davis(source, config.data, out, config.features, config.propagation, config.overlays)
     write_scores(out / "scores.json", scores)
+    save_page(out, f"DAVIS {config.data.split}: {config.model}", scores=scores)
     print(table(scores))
-    print(f"masks, overlays and scores are in {out}")
+    print(f"masks, overlays, scores.json and index.html are in {out}")
 
 
 def score_encoder(

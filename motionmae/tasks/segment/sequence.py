@@ -16,7 +16,7 @@ from motionmae.data.masks import VOID
 from motionmae.errors import MotionMAEError
 from motionmae.models.dense import clip_times, dense_features, pixel_features
 from motionmae.models.encoder import VideoEncoder
-from motionmae.models.propagation import harden, propagate, soften
+from motionmae.models.propagation import harden, heat, peaks, propagate, soften
 from motionmae.models.weights import load
 from motionmae.training.runtime import Runtime
 
@@ -143,21 +143,64 @@ def segment(
 
     `order` may run forward or backward in time. `propagation` must be resolved.
     """
-    if source.name == "copy" or len(order) == 1:
+    if source.name == "copy":
         yield from (mask for _ in order[1:])
         return
     count = int(mask[mask != VOID].max(initial=0))
-    size = input_size(frames.height, frames.width, propagation, source.patch)
-    stride = features.stride or source.patch
-    grid = size[0] // stride, size[1] // stride
-    first = soften(torch.tensor(mask, dtype=torch.int64, device=source.runtime.device), count, grid)
-    for labels in propagate(
-        features_of(frames, order, size, source, features),
-        first,
-        context=propagation.context or 0,
-        radius=propagation.radius or 0,
-        topk=propagation.topk or 1,
-        temperature=propagation.temperature or 1.0,
-    ):
+    first = soften(torch.tensor(mask, dtype=torch.int64), count, grid_for(frames, source, features, propagation))
+    for labels in _carried(frames, first, order, source, features, propagation):
         hard = harden(labels, (frames.height, frames.width), propagation.stretch)
         yield hard.to("cpu", torch.uint8).numpy()
+
+
+@torch.inference_mode()
+def track(
+    frames: Frames,
+    points: Float[Tensor, "p 2"],
+    order: Sequence[int],
+    source: Source,
+    features: Features,
+    propagation: Propagation,
+) -> Iterator[Float[Tensor, "p 3"]]:
+    """x, y (pixels) and confidence in [0, 1] of points in the frames `order[1:]`, from their x, y in frame `order[0]`.
+
+    A point is a label like any other, spread over the cells around it (Jabri et al., 2020, arXiv 2006.14613). Where all
+    trace of it is lost, x and y are NaN and the confidence 0.
+    """
+    if source.name == "copy":
+        yield from (torch.cat((points, torch.ones(len(points), 1)), dim=1) for _ in order[1:])
+        return
+    grid = grid_for(frames, source, features, propagation)
+    cell = torch.tensor([frames.width / grid[1], frames.height / grid[0]])  # pixels of the video in a cell, x and y
+    first = heat(((points + 0.5) / cell - 0.5).flip(1), grid)
+    for labels in _carried(frames, first, order, source, features, propagation):
+        places, heights = peaks(labels.cpu())
+        yield torch.cat(((places.flip(1) + 0.5) * cell - 0.5, heights[:, None]), dim=1)
+
+
+def grid_for(frames: Frames, source: Source, features: Features, propagation: Propagation) -> tuple[int, int]:
+    """Rows and columns of cells of a frame."""
+    size = input_size(frames.height, frames.width, propagation, source.patch)
+    stride = features.stride or source.patch
+    return size[0] // stride, size[1] // stride
+
+
+def _carried(
+    frames: Frames,
+    first: Float[Tensor, "h w c"],
+    order: Sequence[int],
+    source: Source,
+    features: Features,
+    propagation: Propagation,
+) -> Iterator[Float[Tensor, "h w c"]]:
+    size = input_size(frames.height, frames.width, propagation, source.patch)
+    numbers = (propagation.context, propagation.radius, propagation.topk, propagation.temperature)
+    context, radius, topk, temperature = (number for number in numbers if number is not None)
+    return propagate(
+        features_of(frames, order, size, source, features),
+        first.to(source.runtime.device),
+        context=int(context),
+        radius=int(radius),
+        topk=int(topk),
+        temperature=temperature,
+    )
