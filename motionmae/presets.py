@@ -5,7 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from motionmae.config import Data, Decoder, Loss, Mask, Model, Optim, Pretrain, Run, Scan, Target
+from tyro import MISSING
+
+from motionmae.config import (
+    Data,
+    Decoder,
+    Loss,
+    Mask,
+    Model,
+    Optim,
+    Pretrain,
+    Run,
+    Scan,
+    SegmentDavis,
+    SegmentScore,
+    SegmentVideo,
+    Target,
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +59,8 @@ SIZES: dict[str, Model] = {
 RECIPES: dict[str, Pretrain] = {
     "ssv2": Pretrain(data=Data(stride=2, flip=False)),
     "k400": Pretrain(data=Data(stride=4)),
-    "ucf101": Pretrain(mask=Mask(ratio=0.75), data=Data(stride=4), optim=Optim(epochs=3200, lr=3e-4, batch=192)),
-    "hmdb51": Pretrain(mask=Mask(ratio=0.75), data=Data(stride=2), optim=Optim(epochs=4800, lr=3e-4, batch=192)),
+    "ucf101": Pretrain(mask=Mask(ratio=0.75), data=Data(stride=4), optim=Optim(epochs=3200.0, lr=3e-4, batch=192)),
+    "hmdb51": Pretrain(mask=Mask(ratio=0.75), data=Data(stride=2), optim=Optim(epochs=4800.0, lr=3e-4, batch=192)),
 }
 
 TINY = Pretrain(
@@ -69,4 +85,12 @@ def _pretrain() -> dict[str, Pretrain]:
 COMMANDS: dict[str, Command] = {
     "scan": Command("Examine a folder: what videos are there, and what can be used.", {"": Scan()}),
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
+    "segment": Command(
+        "Segment objects through a video from the masks of one frame, and score masks as DAVIS does.",
+        {
+            "davis": SegmentDavis(model=MISSING),
+            "video": SegmentVideo(video=MISSING),
+            "score": SegmentScore(predictions=MISSING),
+        },
+    ),
 }

@@ -1,0 +1,66 @@
+"""The DAVIS folder layout: JPEGImages, Annotations and ImageSets (Pont-Tuset et al., 2017, arXiv 1704.00675)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from motionmae.errors import MotionMAEError
+
+IMAGES, ANNOTATIONS, LISTS = "JPEGImages/480p", "Annotations/480p", "ImageSets/2017"
+
+
+def list_sequences(root: Path | str, split: str) -> list[str]:
+    """The names in ImageSets/2017/SPLIT.txt, in its order."""
+    if not str(root):
+        raise MotionMAEError("--data.path must name a folder in the DAVIS layout; it is empty")
+    path = Path(root) / LISTS / f"{split}.txt"
+    if not path.is_file():
+        found = ", ".join(sorted(each.stem for each in path.parent.glob("*.txt"))) or "none"
+        raise MotionMAEError(
+            f"{path} is missing: expected a list of sequences (--data.split; the lists there: {found})"
+        )
+    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not names:
+        raise MotionMAEError(f"{path} names no sequence")
+    return names
+
+
+def list_frames(root: Path | str, name: str) -> list[Path]:
+    """The JPEG files of a sequence in order."""
+    return _files(Path(root) / IMAGES / name, ".jpg")
+
+
+def list_masks(root: Path | str, name: str) -> list[Path]:
+    """The annotations of a sequence in order."""
+    return _files(Path(root) / ANNOTATIONS / name, ".png")
+
+
+def _files(folder: Path, suffix: str) -> list[Path]:
+    paths = sorted(folder.glob(f"*{suffix}"))
+    if not paths:
+        raise MotionMAEError(f"{folder} holds no {suffix} files: expected the frames of a sequence")
+    return paths
+
+
+def read_images(paths: Sequence[Path], size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "t h w 3"]:
+    """The images as RGB; raises where one is broken or differs from `size` (rows, columns), or from the first one's."""
+    frames = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                frame = np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError) as error:
+            raise MotionMAEError(f"{path} cannot be read as an image: {error}") from None
+        size = size or frame.shape[:2]
+        if frame.shape[:2] != size:
+            raise MotionMAEError(
+                f"{path} is {frame.shape[1]}x{frame.shape[0]} pixels, the sequence's first frame {size[1]}x{size[0]}: "
+                "the frames of a sequence must be of one size"
+            )
+        frames.append(frame)
+    return np.stack(frames)

@@ -1,0 +1,107 @@
+"""Masks as label maps: uint8, 0 the background, 1 to 254 the objects, 255 void; their files are palette PNGs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, UnidentifiedImageError
+
+from motionmae.errors import MotionMAEError
+
+VOID = 255
+
+
+def palette() -> UInt8[np.ndarray, "256 3"]:
+    """The colours of DAVIS and Pascal VOC: the bits of a label, from the lowest, dealt to red, green and blue in turn,
+    fill each channel from its highest bit down (Everingham et al., 2010, development kit)."""
+    labels = np.arange(256)
+    colours = np.zeros((256, 3), dtype=np.int64)
+    for bit in range(8):
+        for channel in range(3):
+            if 3 * bit + channel < 8:
+                colours[:, channel] |= (labels >> (3 * bit + channel) & 1) << (7 - bit)
+    return colours.astype(np.uint8)
+
+
+def read_mask(path: Path | str) -> UInt8[np.ndarray, "h w"]:
+    """The labels of a palette or grey PNG; raises where the file is missing, broken or in true colours."""
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L"):
+                raise MotionMAEError(
+                    f"{path} must be a palette or 8-bit grey image of object numbers; its mode is {image.mode}"
+                )
+            return np.array(image)
+    except FileNotFoundError:
+        raise MotionMAEError(f"{path} is missing: expected a mask (PNG)") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise MotionMAEError(f"{path} cannot be read as a PNG: {error}") from None
+
+
+def read_user_mask(path: Path | str) -> UInt8[np.ndarray, "h w"]:
+    """As `read_mask`, and masks as drawing programs save them: one bit, or grey that is only black and white."""
+    try:
+        with Image.open(path) as image:
+            one_bit = np.asarray(image.convert("L")) if image.mode == "1" else None
+            grey = image.mode == "L"
+    except (OSError, SyntaxError):
+        one_bit, grey = None, False
+    labels = read_mask(path) if one_bit is None else one_bit
+    if (one_bit is not None or grey) and set(np.unique(labels).tolist()) <= {0, 255}:
+        return (labels > 0).astype(np.uint8)
+    return labels
+
+
+def write_mask(path: Path | str, labels: UInt8[np.ndarray, "h w"]) -> None:
+    """Save labels as a palette PNG, which the benchmark's own scorer and any viewer can read."""
+    image = Image.fromarray(labels)
+    image.putpalette(palette().tobytes())
+    image.save(path, format="PNG")
+
+
+def draw_shapes(
+    shapes: Sequence[Sequence[tuple[float, float]]], height: int, width: int
+) -> UInt8[np.ndarray, "{height} {width}"]:
+    """Polygons (corners as x, y in pixels) as a label map: the first is object 1; a later one lies on top."""
+    image = Image.new("L", (width, height))
+    pen = ImageDraw.Draw(image)
+    for label, corners in enumerate(shapes, start=1):
+        pen.polygon([tuple(corner) for corner in corners], fill=label)
+    return np.array(image)
+
+
+def paint(
+    frame: UInt8[np.ndarray, "h w 3"], labels: UInt8[np.ndarray, "h w"], strength: float = 0.5
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A copy of an RGB frame with the objects tinted and outlined in their palette colours; void is left alone."""
+    shown = np.where(labels == VOID, 0, labels)
+    colours = palette()[shown]
+    inside = shown > 0
+    outline = np.zeros_like(inside)
+    for axis in (0, 1):
+        differs = np.diff(shown, axis=axis) != 0
+        outline |= np.pad(differs, [(0, int(axis == other)) for other in (0, 1)])
+        outline |= np.pad(differs, [(int(axis == other), 0) for other in (0, 1)])
+    share = np.where(inside & outline, 1.0, strength * inside)[:, :, None]
+    return np.round(frame * (1 - share) + colours * share).astype(np.uint8)
+
+
+def draw_points(
+    frame: UInt8[np.ndarray, "h w 3"], ways: Float[np.ndarray, "t p 2"], radius: int = 4
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A copy of an RGB frame with the ways (x, y in pixels, NaN where unknown) of points as lines that end in dots."""
+    image = Image.fromarray(frame)
+    pen = ImageDraw.Draw(image)
+    colours = palette()
+    for number in range(ways.shape[1]):
+        colour = tuple(colours[number % 254 + 1].tolist())
+        way = [tuple(place) for place in ways[:, number].tolist() if place[0] == place[0]]
+        if len(way) > 1:
+            pen.line(way, fill=colour, width=2)
+        x, y = ways[-1, number].tolist()
+        if x == x:
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour, outline=(255, 255, 255))
+    return np.array(image)

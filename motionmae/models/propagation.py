@@ -1,0 +1,161 @@
+"""Label propagation: what earlier frames are known to hold is carried to the next one along the affinity of features.
+
+Pure functions on features [h w d] and labels [h w c] of frames, on one grid of cells; they know no data and no encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from motionmae.errors import MotionMAEError
+
+ROWS, COLUMNS = 8, 12  # cells of a block of queries: few waste little around the block, many multiply fast
+
+
+def propagate(
+    features: Iterable[Float[Tensor, "h w d"]],
+    labels: Float[Tensor, "h w c"],
+    *,
+    context: int,
+    radius: int,
+    topk: int,
+    temperature: float,
+) -> Iterator[Float[Tensor, "h w c"]]:
+    """The labels of each frame after the first, whose own are `labels`; c are soft labels that each cell's sum to 1.
+
+    A frame's labels are those of its nearest cells in the first frame and the `context` frames before it: the `topk`
+    cells of highest cosine within `radius` cells in each direction, weighted by the softmax of cosine / temperature
+    (Jabri et al., 2020, arXiv 2006.14613; Caron et al., 2021, arXiv 2104.14294). Memory is that of context + 1 frames.
+    """
+    known: tuple[Tensor, Tensor] | None = None
+    for index, frame in enumerate(features):
+        query = F.normalize(frame, dim=-1)
+        if known is None:
+            if query.shape[:2] != labels.shape[:2]:
+                raise MotionMAEError(
+                    f"the features' grid is {tuple(query.shape[:2])}, the labels' {tuple(labels.shape[:2])}"
+                )
+            known = query.new_empty(1 + context, *query.shape), query.new_empty(1 + context, *labels.shape)
+            found = labels.to(query)
+        else:
+            count = min(index, 1 + context)
+            scores, places = match(query, known[0][:count], radius, topk)
+            found = carry(known[1][:count], scores, places, temperature)
+            yield found
+        slot = 0 if index == 0 else 1 + (index - 1) % context if context else None
+        if slot is not None:
+            known[0][slot], known[1][slot] = query, found
+
+
+def match(
+    query: Float[Tensor, "h w d"], keys: Float[Tensor, "m h w d"], radius: int, topk: int
+) -> tuple[Float[Tensor, "h w {topk}"], Int[Tensor, "h w {topk}"]]:
+    """The `topk` highest dot products of each cell with the cells of m frames at most `radius` rows and columns away.
+
+    Returns them with their places in the flattened (m h w). Where there are fewer cells, scores are -inf and places 0.
+    The affinity is made for one block of queries and its surroundings at a time, never whole.
+    """
+    height, width, _ = query.shape
+    scores = query.new_full((height, width, topk), -torch.inf)
+    places = torch.zeros((height, width, topk), dtype=torch.int64, device=query.device)
+    for left in range(0, width, COLUMNS):
+        near = slice(max(left - radius, 0), left + COLUMNS + radius)
+        strip = (
+            keys[:, :, near].transpose(0, 1).contiguous()
+        )  # rows first, so that a block's surroundings are one piece
+        for top in range(0, height, ROWS):
+            block = query[top : top + ROWS, left : left + COLUMNS]
+            start = max(top - radius, 0)
+            around = strip[start : top + ROWS + radius]
+            found, ids = _best(block, around, (top - start, left - near.start), radius, topk)
+            row, rest = ids // around[0, :, :, 0].numel() + start, ids % around[0, :, :, 0].numel()
+            frame, column = rest // around.shape[2], rest % around.shape[2] + near.start
+            target = slice(top, top + ROWS), slice(left, left + COLUMNS), slice(ids.shape[-1])
+            scores[target], places[target] = found, (frame * height + row) * width + column
+    return scores, places
+
+
+def _best(
+    block: Float[Tensor, "r c d"], around: Float[Tensor, "ar m ac d"], offset: tuple[int, int], radius: int, topk: int
+) -> tuple[Float[Tensor, "r c k"], Int[Tensor, "r c k"]]:
+    """The best scores of a block's cells among those around it, and their places in the flattened (ar m ac).
+
+    `offset` is where the block's first cell lies in its surroundings.
+    """
+    (rows, columns, _), (high, count, wide, _) = block.shape, around.shape
+    affinity = block.flatten(0, 1) @ around.flatten(0, 2).T
+    far_rows, far_columns = (
+        (torch.arange(part, device=block.device)[:, None] + start - torch.arange(area, device=block.device)).abs()
+        > radius
+        for part, start, area in ((rows, offset[0], high), (columns, offset[1], wide))
+    )
+    view = affinity.view(rows, columns, high, count, wide)
+    view.masked_fill_(far_rows[:, None, :, None, None], -torch.inf)
+    view.masked_fill_(far_columns[None, :, None, None, :], -torch.inf)
+    scores, ids = affinity.topk(min(topk, affinity.shape[1]), dim=1)
+    return scores.unflatten(0, (rows, columns)), ids.unflatten(0, (rows, columns))
+
+
+def carry(
+    labels: Float[Tensor, "m h w c"],
+    scores: Float[Tensor, "h w k"],
+    places: Int[Tensor, "h w k"],
+    temperature: float,
+) -> Float[Tensor, "h w c"]:
+    """The labels at `places` in the flattened (m h w), averaged with the softmax of scores / temperature as weights."""
+    weights = (scores / temperature).softmax(-1)
+    return (labels.flatten(0, 2)[places] * weights[..., None]).sum(-2)
+
+
+def soften(mask: Int[Tensor, "y x"], count: int, grid: tuple[int, int]) -> Float[Tensor, "h w c"]:
+    """Labels of the background and the objects 1 to `count` (c = count + 1): the shares of each cell's pixels.
+
+    Numbers above `count` (void) are background.
+    """
+    mask = torch.where(mask > count, 0, mask)
+    shares = [F.adaptive_avg_pool2d((mask == label).float()[None], grid)[0] for label in range(count + 1)]
+    return torch.stack(shares, dim=-1)
+
+
+def harden(labels: Float[Tensor, "h w c"], size: tuple[int, int], stretch: bool) -> Int[Tensor, "y x"]:
+    """The most likely label of each pixel of a frame of `size` (rows, columns), interpolated between the cells.
+
+    `stretch` first maps each label's values in the frame to [0, 1], as Caron et al. do (2021, arXiv 2104.14294): small
+    objects keep their size, but an object that is left with any trace never quite vanishes.
+    """
+    maps = F.interpolate(labels.permute(2, 0, 1)[None], size, mode="bilinear")[0]
+    if stretch:
+        low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+        maps = torch.where(high > 0, (maps - low) / (high - low).clamp(min=1e-12), maps)
+    return maps.argmax(0)
+
+
+def heat(points: Float[Tensor, "p 2"], grid: tuple[int, int]) -> Float[Tensor, "h w p"]:
+    """Points (row, column in cells, whole at the centres) as labels: each is shared by the four cells around it."""
+    rows, columns = (torch.arange(side, device=points.device, dtype=points.dtype) for side in grid)
+    row, column = (points[:, axis].clamp(0, grid[axis] - 1) for axis in (0, 1))
+    down = (1 - (rows[:, None] - row).abs()).clamp(min=0)
+    across = (1 - (columns[:, None] - column).abs()).clamp(min=0)
+    return down[:, None] * across[None]
+
+
+def peaks(labels: Float[Tensor, "h w p"], reach: int = 2) -> tuple[Float[Tensor, "p 2"], Float[Tensor, " p"]]:
+    """Where each label is highest (row, column in cells) and how high; NaN and 0 where it is nowhere above 0.
+
+    The place is the label's mean place within `reach` cells of the highest.
+    """
+    height, width, _ = labels.shape
+    best, place = labels.flatten(0, 1).max(0)
+    rows = torch.arange(height, device=labels.device)[:, None, None]
+    columns = torch.arange(width, device=labels.device)[None, :, None]
+    near = ((rows - place // width).abs() <= reach) & ((columns - place % width).abs() <= reach)
+    weights = labels * near
+    total = weights.sum((0, 1)).clamp(min=torch.finfo(labels.dtype).tiny)
+    found = torch.stack(((weights * rows).sum((0, 1)) / total, (weights * columns).sum((0, 1)) / total), dim=-1)
+    lost = best <= 0
+    return torch.where(lost[:, None], torch.nan, found), best

@@ -1,0 +1,142 @@
+"""How fast features and propagation are, and what memory they take, beside full affinity in the same run."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from motionmae.config import BenchSegment, Features
+from motionmae.models.encoder import VideoEncoder
+from motionmae.models.propagation import carry, match
+from motionmae.presets import SIZES
+from motionmae.tasks.segment.sequence import Frames, Source, features_of, grid_for, input_size, resolve
+from motionmae.training.runtime import Runtime, pick_device, pick_dtype
+
+
+@torch.inference_mode()
+def run(config: BenchSegment) -> None:
+    """Print frames a second of features and of propagation with a full context, apart, and of the reference."""
+    device = pick_device(config.device)
+    torch.manual_seed(0)
+    runtime = Runtime(device, pick_dtype(config.precision, device))
+    source = Source(config.model, VideoEncoder(SIZES[config.model]).eval().to(device), runtime)
+    settings = resolve(config.propagation)
+    height, width = config.height, config.width
+    pixels = torch.randint(0, 256, (config.frames, height, width, 3), dtype=torch.uint8)
+    frames = Frames(lambda times: pixels[list(times)], config.frames, height, width)
+    size = input_size(height, width, settings, source.patch)
+    print(
+        f"{config.model}, untrained, on {device}; {torch.get_num_threads()} threads; medians of {config.frames} frames"
+    )
+    for stride in config.strides or (source.patch, source.patch // 2):
+        features = Features(config.entry, stride, batch=1)
+        stream = iter(features_of(frames, range(config.frames), size, source, features))
+        seconds, grids = zip(*(_timed(lambda stream=stream: next(stream), device) for _ in pixels), strict=True)
+        rows, columns = grid_for(frames, source, features, settings)
+        print(f"\n{size[0]}x{size[1]} pixels, cells of {stride}: grid {rows}x{columns}, {grids[0].shape[-1]} wide")
+        print(f"  features      {1 / _median(seconds):8.2f} frames/s")
+        _bench_propagation(grids, config, settings, device)
+
+
+def _bench_propagation(grids: Sequence[Float[Tensor, "h w d"]], config: BenchSegment, settings, device) -> None:
+    """Ours and the reference on one frame with a full context; features and labels are random."""
+    height, width, deep = grids[0].shape
+    count = settings.context + 1
+    keys = torch.randn(count, height, width, deep, device=device)
+    query = torch.randn(height, width, deep, device=device)
+    labels = torch.rand(count, height, width, config.objects + 1, device=device).softmax(-1)
+
+    def ours() -> Tensor:
+        found = match(F.normalize(query, dim=-1), unit, settings.radius, settings.topk)
+        return carry(labels, *found, settings.temperature)
+
+    def reference() -> Tensor:
+        numbers = {"radius": settings.radius, "topk": settings.topk, "temperature": settings.temperature}
+        return full_step(query, list(keys), list(labels), **numbers)
+
+    unit = F.normalize(keys, dim=-1)
+    seconds, results = zip(*(_timed(ours, device) for _ in range(config.frames)), strict=True)
+    memory = _peak(device)
+    fast = _median(seconds)
+    print(
+        f"  propagation   {1 / fast:8.2f} frames/s   {config.objects} objects, {count} context frames, "
+        f"radius {settings.radius}, top {settings.topk}; peak memory so far {memory:.2f} GB"
+    )
+    if config.reference:
+        slow = [_timed(reference, device) for _ in range(config.repeats)]
+        rate = _median([each for each, _ in slow])
+        off = (slow[0][1] - results[0]).abs().max().item()
+        print(
+            f"  full affinity {1 / rate:8.2f} frames/s   peak memory {_peak(device):.2f} GB; "
+            f"ours is {rate / fast:.1f} times as fast, the largest difference {off:.1e}"
+        )
+
+
+def _timed(work: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    result = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun, result
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _peak(device: torch.device) -> float:
+    """The most memory so far in GB: of the GPU's allocator, or of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def full_affinity(
+    features: Sequence[Float[Tensor, "h w d"]], labels: Float[Tensor, "h w c"], *, context: int, **numbers: float
+) -> list[Float[Tensor, "h w c"]]:
+    """What `propagate` gives, by `full_step`; `numbers` are its radius, topk and temperature."""
+    known = [labels.to(features[0])]
+    for index in range(1, len(features)):
+        sources = (0, *range(max(1, index - context), index))
+        keys, values = [features[each] for each in sources], [known[each] for each in sources]
+        known.append(full_step(features[index], keys, values, **numbers))
+    return known[1:]
+
+
+def full_step(
+    query: Float[Tensor, "h w d"],
+    keys: Sequence[Float[Tensor, "h w d"]],
+    labels: Sequence[Float[Tensor, "h w c"]],
+    *,
+    radius: float,
+    topk: float,
+    temperature: float,
+) -> Float[Tensor, "h w c"]:
+    """A frame's labels the slow way of the usual scripts, over every cell of every context frame.
+
+    The exponential affinity, a mask of the neighbourhood over it, all but the largest values set to 0, and a sum.
+    """
+    height, width, _ = query.shape
+    rows, columns = torch.arange(height, device=query.device), torch.arange(width, device=query.device)
+    near_rows = (rows[:, None] - rows).abs() <= radius
+    near_columns = (columns[:, None] - columns).abs() <= radius
+    mask = (near_rows[:, None, :, None] & near_columns[None, :, None, :]).flatten(2).flatten(0, 1).to(query)
+    flat = F.normalize(torch.stack(list(keys)), dim=-1).flatten(1, 2)
+    cells = F.normalize(query, dim=-1).flatten(0, 1).expand(len(flat), -1, -1)
+    affinity = torch.exp(torch.bmm(cells, flat.transpose(1, 2)) / temperature) * mask
+    affinity = affinity.transpose(1, 2).flatten(0, 1)
+    least = affinity.topk(min(int(topk), len(affinity)), dim=0).values[-1]
+    affinity[affinity < least] = 0
+    affinity /= affinity.sum(0)
+    values = torch.stack(list(labels)).flatten(0, 2)
+    return (values.T @ affinity).T.unflatten(0, (height, width))

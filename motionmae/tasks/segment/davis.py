@@ -1,0 +1,101 @@
+"""The benchmark: every sequence of a DAVIS folder propagated, saved, painted and scored."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from motionmae.config import Davis, Features, Propagation, SegmentDavis
+from motionmae.data.davis import list_frames, list_masks, list_sequences, read_images
+from motionmae.data.masks import paint, read_mask, write_mask
+from motionmae.data.video import write_video
+from motionmae.models.encoder import VideoEncoder
+from motionmae.report.segmentation import save_page
+from motionmae.tasks.segment.score import score_folder, table, write_scores
+from motionmae.tasks.segment.sequence import Frames, Source, check_mask, open_source, resolve, segment
+from motionmae.training.runtime import Runtime, pick_device, pick_dtype
+
+RATE = 24  # frames a second of the DAVIS videos
+
+
+def run(config: SegmentDavis) -> None:
+    """Propagate, save, score and report."""
+    device = pick_device(config.device)
+    source = open_source(config.model, Runtime(device, pick_dtype(config.precision, device)))
+    out = Path(config.out or f"runs/segment-davis-{Path(config.model).stem}")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(
+        json.dumps(asdict(config) | {"resolved": asdict(resolve(config.propagation))}, indent=1)
+    )
+    scores = segment_davis(source, config.data, out, config.features, config.propagation, config.overlays)
+    write_scores(out / "scores.json", scores)
+    save_page(out, f"DAVIS {config.data.split}: {config.model}", scores=scores)
+    print(table(scores))
+    print(f"masks, overlays, scores.json and index.html are in {out}")
+
+
+def score_encoder(
+    encoder: VideoEncoder,
+    root: Path | str,
+    out: Path | str,
+    propagation: Propagation | None = None,
+    features: Features | None = None,
+) -> dict[str, Any]:
+    """The scores (see `score_folder`) of a frozen encoder on the val list of a DAVIS folder; masks are left in `out`.
+
+    The encoder is used where it is, in float32; the default protocol is DINO's.
+    """
+    source = Source("encoder", encoder.eval(), Runtime(next(encoder.parameters()).device, None))
+    return segment_davis(
+        source, Davis(str(root)), Path(out), features or Features(), propagation or Propagation(), False
+    )
+
+
+def segment_davis(
+    source: Source, data: Davis, out: Path, features: Features, propagation: Propagation, overlays: bool
+) -> dict[str, Any]:
+    """Masks to `out`/predictions, overlay videos to `out`/overlays, and the scores."""
+    settings = resolve(propagation)
+    names = data.sequences or list_sequences(data.path, data.split)
+    for name in names:
+        begun = time.perf_counter()
+        paths = list_frames(data.path, name)
+        annotation = list_masks(data.path, name)[0]
+        frames, mask = open_frames(paths), read_mask(annotation)
+        check_mask(mask, frames, str(annotation))
+        folder = out / "predictions" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        masks = [mask]
+        masks += segment(frames, mask, range(len(paths)), source, features, settings)
+        for path, labels in zip(paths, masks, strict=True):
+            write_mask(folder / f"{path.stem}.png", labels)
+        print(f"{name}: {len(paths)} frames, {len(paths) / (time.perf_counter() - begun):.1f} a second", flush=True)
+        if overlays:
+            save_overlay(out / "overlays" / f"{name}.mp4", paths, masks)
+    return score_folder(out / "predictions", data.path, names)
+
+
+def open_frames(paths: Sequence[Path]) -> Frames:
+    """Image files as a video; reading raises where one is broken or of another size than the first."""
+    height, width = read_images(paths[:1]).shape[1:3]
+
+    def read(times: Sequence[int]) -> UInt8[Tensor, "t h w c"]:
+        return torch.from_numpy(read_images([paths[time] for time in times], (height, width)))
+
+    return Frames(read, len(paths), height, width)
+
+
+def save_overlay(target: Path, paths: Sequence[Path], masks: Sequence[np.ndarray]) -> None:
+    """The frames with their masks painted on them, as a video."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    painted = [paint(read_images([path])[0], labels) for path, labels in zip(paths, masks, strict=True)]
+    write_video(target, torch.from_numpy(np.stack(painted)), RATE)
