@@ -239,6 +239,24 @@ class Scan:
     """Seconds that a file may take; with --full one more for each MB. After that it is quarantined."""
 
 
+@dataclass(frozen=True)
+class Demo:
+    """From nothing to a motion-aware encoder, its measurements and a report."""
+
+    out: str = "runs/demo"
+    """Folder for the videos, the run and report.html."""
+    videos: int = 80
+    """Videos of each motion to learn from."""
+    tests: int = 40
+    """Videos of each motion to test on, of other shapes and textures."""
+    sequences: int = 8
+    """Sequences with masks to propagate through."""
+    steps: int = 1800
+    """Optimiser steps of pretraining."""
+    seed: int = 0
+    """Seed of the weights, the order, the crops and the masks; the videos are always the same."""
+
+
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     """The dataclass `kind` from the nested dict that `dataclasses.asdict` and JSON make of it; missing fields default.
 

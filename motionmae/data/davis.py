@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from motionmae.data.masks import write_mask
 from motionmae.errors import MotionMAEError
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages/480p", "Annotations/480p", "ImageSets/2017"
@@ -64,3 +65,19 @@ def read_images(paths: Sequence[Path], size: tuple[int, int] | None = None) -> U
             )
         frames.append(frame)
     return np.stack(frames)
+
+
+def write_sequence(
+    root: Path | str, split: str, name: str, frames: UInt8[np.ndarray, "t h w 3"], masks: UInt8[np.ndarray, "t h w"]
+) -> None:
+    """Add a sequence to the folder and, once, to the split's list. JPEG frames, palette masks."""
+    pictures, labels = Path(root) / IMAGES / name, Path(root) / ANNOTATIONS / name
+    for folder in (pictures, labels, Path(root) / LISTS):
+        folder.mkdir(parents=True, exist_ok=True)
+    for time, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
+        Image.fromarray(frame).save(pictures / f"{time:05d}.jpg", quality=95)
+        write_mask(labels / f"{time:05d}.png", mask)
+    listed = Path(root) / LISTS / f"{split}.txt"
+    names = listed.read_text().split() if listed.exists() else []
+    if name not in names:
+        listed.write_text("".join(f"{each}\n" for each in [*names, name]))

@@ -8,6 +8,7 @@ for every class. Textures have energy falling with frequency, as natural images 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from motionmae.data.davis import write_sequence
 from motionmae.data.video import write_video
 
 MOTIONS = ("left", "right", "up", "down", "clockwise", "anticlockwise", "grow", "shrink")
@@ -93,14 +95,30 @@ def render(seed: int, motion: str, frames: int = 24, size: int = 64) -> Rendered
     return Rendered(pixels.round().byte().permute(0, 2, 3, 1), alpha[:, 0] > 0.5, motion)
 
 
-def write_videos(folder: Path, split: str, count: int, seed: int, frames: int = 24, size: int = 64) -> None:
-    """`count` videos for each motion as H.264 files folder/split/MOTION/NNNN.mp4; existing files are kept."""
-    for motion in MOTIONS:
-        for index in range(count):
+def write_videos(
+    folder: Path, split: str, count: int, seed: int, frames: int = 24, size: int = 64
+) -> Iterator[tuple[Path, int]]:
+    """`count` videos for each motion as H.264 files folder/split/MOTION/NNNN.mp4, yielded as (path, class).
+
+    Existing files are kept; the motions alternate.
+    """
+    for index in range(count):
+        for label, motion in enumerate(MOTIONS):
             target = folder / split / motion / f"{index:04d}.mp4"
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_video(target, render(seed * 100_003 + index, motion, frames, size).frames, rate=12)
+            yield target, label
+
+
+def write_sequences(root: Path, count: int, seed: int, frames: int = 24, size: int = 128) -> Iterator[str]:
+    """`count` sequences in the DAVIS layout with the shape as their only object, the motions in turn; yields names."""
+    for index in range(count):
+        motion = MOTIONS[index % len(MOTIONS)]
+        made = render(seed * 100_003 + index, motion, frames, size)
+        name = f"{motion}-{index:02d}"
+        write_sequence(root, "val", name, made.frames.numpy(), made.masks.numpy().astype(np.uint8))
+        yield name
 
 
 def _sample(

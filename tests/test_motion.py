@@ -1,0 +1,93 @@
+"""Motion targets on clips whose answer is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motionmae.config import Target
+from motionmae.data.sampling import pretraining_offsets
+from motionmae.errors import MotionMAEError
+from motionmae.models.tokens import patchify
+from motionmae.objectives.motion import difference, energy, neighbours
+
+
+def video(count=40):
+    """A video whose frame t has the value t everywhere."""
+    return torch.arange(count, dtype=torch.uint8).expand(3, 4, 4, count).permute(0, 3, 1, 2)
+
+
+def pair(target, frames=4, stride=3):
+    offsets = pretraining_offsets(frames, stride, target.adjacent, target.gap)
+    now, after = neighbours(video()[None, :, offsets], frames, target)
+    return now[0, 0, :, 0, 0].tolist(), after[0, 0, :, 0, 0].tolist()
+
+
+def test_adjacent_in_the_clip_is_the_next_frame_of_the_clip_and_the_last_has_one_too():
+    assert pair(Target(adjacent="clip")) == ([0, 3, 6, 9], [3, 6, 9, 12])
+
+
+def test_adjacent_in_the_video_is_the_neighbour_in_the_source():
+    assert pair(Target(adjacent="video")) == ([0, 3, 6, 9], [1, 4, 7, 10])
+
+
+@pytest.mark.parametrize(("adjacent", "after"), [("clip", [6, 9, 12, 15]), ("video", [2, 5, 8, 11])])
+def test_a_gap_of_two_looks_two_frames_ahead(adjacent, after):
+    assert pair(Target(adjacent=adjacent, gap=2)) == ([0, 3, 6, 9], after)
+
+
+@pytest.mark.parametrize("adjacent", ["clip", "video"])
+def test_a_clip_of_the_wrong_length_is_refused_with_both_lengths(adjacent):
+    with pytest.raises(MotionMAEError, match=r"clip of 4 frames.*need (5|8)"):
+        neighbours(torch.zeros(1, 3, 4, 4, 4), 4, Target(adjacent=adjacent))
+
+
+@pytest.mark.parametrize("kind", ["absolute", "signed"])
+def test_a_static_clip_has_no_motion(kind):
+    still = torch.randint(0, 256, (1, 3, 1, 8, 8), dtype=torch.uint8).expand(-1, -1, 5, -1, -1)
+    assert difference(*neighbours(still, 4, Target()), kind).abs().max() == 0
+
+
+def test_a_linear_ramp_in_time_has_constant_motion_with_its_sign():
+    ramp = torch.arange(5, 0, -1).view(1, 1, 5, 1, 1).expand(1, 3, 5, 8, 8) * 0.1
+    now, after = neighbours(ramp, 4, Target())
+    assert torch.allclose(difference(now, after, "signed"), torch.tensor(-0.1))
+    assert torch.allclose(difference(now, after, "absolute"), torch.tensor(0.1))
+
+
+def test_a_square_that_moves_one_pixel_shows_its_two_edges():
+    clip = torch.zeros(1, 3, 2, 8, 8, dtype=torch.uint8)
+    clip[:, :, 0, 2:5, 2:5] = 255
+    clip[:, :, 1, 2:5, 3:6] = 255  # one pixel to the right
+    signed = difference(*neighbours(clip, 1, Target()), "signed")[0, 0, 0]
+    expected = torch.zeros(8, 8)
+    expected[2:5, 2], expected[2:5, 5] = -1, 1
+    assert torch.equal(signed, expected)
+    assert torch.equal(difference(*neighbours(clip, 1, Target()), "absolute")[0, 0, 0], expected.abs())
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000))
+def test_motion_of_uint8_equals_motion_of_the_same_floats_and_swaps_its_sign_with_the_frames(seed):
+    generator = torch.Generator().manual_seed(seed)
+    now, after = torch.randint(0, 256, (2, 1, 3, 2, 4, 4), dtype=torch.uint8, generator=generator)
+    signed = difference(now, after, "signed")
+    assert torch.equal(signed, difference(now.float() / 255, after.float() / 255, "signed"))
+    assert torch.equal(signed, -difference(after, now, "signed"))
+
+
+def test_energy_is_the_mean_change_of_each_token():
+    clip = torch.zeros(1, 3, 3, 4, 4)
+    clip[:, :, 1:, :2, :2] = 1.0  # the first place changes between frames 0 and 1
+    now, after = neighbours(clip, 2, Target())
+    assert energy(now, after, (2, 2, 2)).tolist() == [[0.5, 0, 0, 0]]
+    assert patchify(now, (2, 2, 2)).shape == (1, 4, 24)
+
+
+def test_offsets_of_stride_one_are_the_same_frames_either_way():
+    one = replace(Target(), adjacent="clip")
+    assert pair(one, stride=1) == pair(Target(adjacent="video"), stride=1)
