@@ -332,7 +332,7 @@ class Propagation:
 class SegmentDavis:
     """Propagate the first frame's masks through the sequences of a DAVIS folder and score them."""
 
-    model: Positional[str]
+    model: Positional[str] = ""
     """A run folder or checkpoint, or a trivial baseline: `rgb` (raw patches) or `copy` (the first mask stays)."""
     data: Davis = field(default_factory=Davis)
     features: Features = field(default_factory=Features)
@@ -351,7 +351,7 @@ class SegmentDavis:
 class SegmentVideo:
     """Follow objects or points through a video of your own."""
 
-    video: Positional[str]
+    video: Positional[str] = ""
     """A video file, or a folder of images."""
     model: str = "rgb"
     """A run folder or checkpoint; without one, raw patches of pixels, which follow only what hardly changes."""
@@ -408,7 +408,7 @@ class BenchSegment:
 class SegmentScore:
     """Score a folder of predicted masks as the DAVIS benchmark does."""
 
-    predictions: Positional[str]
+    predictions: Positional[str] = ""
     """Folder of predictions: SEQUENCE/FRAME.png, as the annotations are named."""
     data: Davis = field(default_factory=Davis)
     json: str = ""

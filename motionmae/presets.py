@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tyro import MISSING
-
 from motionmae.config import (
     Data,
     Decoder,
@@ -89,10 +87,6 @@ COMMANDS: dict[str, Command] = {
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
     "segment": Command(
         "Segment objects through a video from the masks of one frame, and score masks as DAVIS does.",
-        {
-            "davis": SegmentDavis(model=MISSING),
-            "video": SegmentVideo(video=MISSING),
-            "score": SegmentScore(predictions=MISSING),
-        },
+        {"davis": SegmentDavis(), "video": SegmentVideo(), "score": SegmentScore()},
     ),
 }

@@ -112,5 +112,8 @@ def test_true_colour_masks_are_refused_and_black_and_white_ones_are_one_object(t
 def test_mistakes_end_in_one_sentence(tmp_path, capsys):
     assert main(["segment", "score", "x", "--data.path", str(tmp_path)]) == 2
     assert "val.txt is missing" in capsys.readouterr().err
+    for command in (["score"], ["davis"], ["video"]):
+        assert main(["segment", *command]) == 2
+        assert "is missing: expected" in capsys.readouterr().err
     assert main(["segment", "score", "x"]) == 2
     assert "--data.path must name a folder" in capsys.readouterr().err

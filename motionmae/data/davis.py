@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from motionmae.data.masks import write_mask
 from motionmae.errors import MotionMAEError
@@ -54,7 +54,7 @@ def read_images(paths: Sequence[Path], size: tuple[int, int] | None = None) -> U
     for path in paths:
         try:
             with Image.open(path) as image:
-                frame = np.asarray(image.convert("RGB"))
+                frame = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         except (OSError, SyntaxError) as error:
             raise MotionMAEError(f"{path} cannot be read as an image: {error}") from None
         size = size or frame.shape[:2]

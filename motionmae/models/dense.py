@@ -75,11 +75,17 @@ def pixel_features(frames: UInt8[Tensor, "b c h w"], patch: int, stride: int) ->
     return _interleave(passes)
 
 
+def check_stride(cube: tuple[int, int, int], stride: int) -> int:
+    """The side of the cube in pixels; raises where it is no square, or not a multiple of `stride`."""
+    _, rows, columns = cube
+    if rows != columns or stride < 1 or rows % stride:
+        raise MotionMAEError(f"--features.stride is {stride}: it must divide the cube's side, {rows}x{columns}")
+    return rows
+
+
 def _shifts(clips: Tensor, cube: tuple[int, int, int], stride: int) -> list[Tensor]:
     """The clips shifted so that the cubes of all passes together lie centred on cells of `stride` pixels."""
-    _, rows, columns = cube
-    if rows != columns or rows % stride:
-        raise MotionMAEError(f"--features.stride is {stride}: it must divide the cube's side, {rows}x{columns}")
+    rows = check_stride(cube, stride)
     margin = (rows - stride) // 2
     if not margin:
         return [clips]

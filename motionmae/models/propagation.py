@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from motionmae.errors import MotionMAEError
@@ -65,9 +65,7 @@ def match(
     places = torch.zeros((height, width, topk), dtype=torch.int64, device=query.device)
     for left in range(0, width, COLUMNS):
         near = slice(max(left - radius, 0), left + COLUMNS + radius)
-        strip = (
-            keys[:, :, near].transpose(0, 1).contiguous()
-        )  # rows first, so that a block's surroundings are one piece
+        strip = keys[:, :, near].transpose(0, 1).contiguous()  # rows first: a block's surroundings are one piece
         for top in range(0, height, ROWS):
             block = query[top : top + ROWS, left : left + COLUMNS]
             start = max(top - radius, 0)
@@ -89,16 +87,17 @@ def _best(
     """
     (rows, columns, _), (high, count, wide, _) = block.shape, around.shape
     affinity = block.flatten(0, 1) @ around.flatten(0, 2).T
-    far_rows, far_columns = (
-        (torch.arange(part, device=block.device)[:, None] + start - torch.arange(area, device=block.device)).abs()
-        > radius
-        for part, start, area in ((rows, offset[0], high), (columns, offset[1], wide))
-    )
     view = affinity.view(rows, columns, high, count, wide)
-    view.masked_fill_(far_rows[:, None, :, None, None], -torch.inf)
-    view.masked_fill_(far_columns[None, :, None, None, :], -torch.inf)
+    view.masked_fill_(_far(rows, offset[0], high, radius, block)[:, None, :, None, None], -torch.inf)
+    view.masked_fill_(_far(columns, offset[1], wide, radius, block)[None, :, None, None, :], -torch.inf)
     scores, ids = affinity.topk(min(topk, affinity.shape[1]), dim=1)
     return scores.unflatten(0, (rows, columns)), ids.unflatten(0, (rows, columns))
+
+
+def _far(inner: int, offset: int, outer: int, radius: int, like: Tensor) -> Bool[Tensor, "{inner} {outer}"]:
+    """Whether two places on an axis lie further apart than the radius."""
+    own = torch.arange(offset, offset + inner, device=like.device)
+    return (own[:, None] - torch.arange(outer, device=like.device)).abs() > radius
 
 
 def carry(

@@ -1,4 +1,4 @@
-"""How fast features and propagation are, and what memory they take, beside full affinity in the same run."""
+"""How fast features and propagation are and what memory they take, beside a full-affinity reference in the same run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from motionmae.config import BenchSegment, Features
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.propagation import carry, match
 from motionmae.presets import SIZES
-from motionmae.tasks.segment.sequence import Frames, Source, features_of, grid_for, input_size, resolve
+from motionmae.tasks.segment.sequence import Frames, Settings, Source, features_of, input_size, resolve
 from motionmae.training.runtime import Runtime, pick_device, pick_dtype
 
 
@@ -31,35 +31,35 @@ def run(config: BenchSegment) -> None:
     height, width = config.height, config.width
     pixels = torch.randint(0, 256, (config.frames, height, width, 3), dtype=torch.uint8)
     frames = Frames(lambda times: pixels[list(times)], config.frames, height, width)
-    size = input_size(height, width, settings, source.patch)
+    size = input_size(height, width, settings, source.cube[1])
     print(
         f"{config.model}, untrained, on {device}; {torch.get_num_threads()} threads; medians of {config.frames} frames"
     )
-    for stride in config.strides or (source.patch, source.patch // 2):
+    for stride in config.strides or (source.cube[1], source.cube[1] // 2):
         features = Features(config.entry, stride, batch=1)
         stream = iter(features_of(frames, range(config.frames), size, source, features))
         seconds, grids = zip(*(_timed(lambda stream=stream: next(stream), device) for _ in pixels), strict=True)
-        rows, columns = grid_for(frames, source, features, settings)
+        rows, columns = grids[0].shape[:2]
         print(f"\n{size[0]}x{size[1]} pixels, cells of {stride}: grid {rows}x{columns}, {grids[0].shape[-1]} wide")
         print(f"  features      {1 / _median(seconds):8.2f} frames/s")
-        _bench_propagation(grids, config, settings, device)
+        _bench_propagation((rows, columns, grids[0].shape[-1]), config, settings, device)
 
 
-def _bench_propagation(grids: Sequence[Float[Tensor, "h w d"]], config: BenchSegment, settings, device) -> None:
+def _bench_propagation(
+    grid: tuple[int, int, int], config: BenchSegment, settings: Settings, device: torch.device
+) -> None:
     """Ours and the reference on one frame with a full context; features and labels are random."""
-    height, width, deep = grids[0].shape
     count = settings.context + 1
-    keys = torch.randn(count, height, width, deep, device=device)
-    query = torch.randn(height, width, deep, device=device)
-    labels = torch.rand(count, height, width, config.objects + 1, device=device).softmax(-1)
+    keys = torch.randn(count, *grid, device=device)
+    query = torch.randn(*grid, device=device)
+    labels = torch.rand(count, *grid[:2], config.objects + 1, device=device).softmax(-1)
 
     def ours() -> Tensor:
         found = match(F.normalize(query, dim=-1), unit, settings.radius, settings.topk)
         return carry(labels, *found, settings.temperature)
 
     def reference() -> Tensor:
-        numbers = {"radius": settings.radius, "topk": settings.topk, "temperature": settings.temperature}
-        return full_step(query, list(keys), list(labels), **numbers)
+        return full_step(query, list(keys), list(labels), settings.radius, settings.topk, settings.temperature)
 
     unit = F.normalize(keys, dim=-1)
     seconds, results = zip(*(_timed(ours, device) for _ in range(config.frames)), strict=True)
@@ -102,14 +102,20 @@ def _peak(device: torch.device) -> float:
 
 
 def full_affinity(
-    features: Sequence[Float[Tensor, "h w d"]], labels: Float[Tensor, "h w c"], *, context: int, **numbers: float
+    features: Sequence[Float[Tensor, "h w d"]],
+    labels: Float[Tensor, "h w c"],
+    *,
+    context: int,
+    radius: int,
+    topk: int,
+    temperature: float,
 ) -> list[Float[Tensor, "h w c"]]:
-    """What `propagate` gives, by `full_step`; `numbers` are its radius, topk and temperature."""
+    """What `propagate` gives, by `full_step`."""
     known = [labels.to(features[0])]
     for index in range(1, len(features)):
         sources = (0, *range(max(1, index - context), index))
         keys, values = [features[each] for each in sources], [known[each] for each in sources]
-        known.append(full_step(features[index], keys, values, **numbers))
+        known.append(full_step(features[index], keys, values, radius, topk, temperature))
     return known[1:]
 
 
@@ -117,9 +123,8 @@ def full_step(
     query: Float[Tensor, "h w d"],
     keys: Sequence[Float[Tensor, "h w d"]],
     labels: Sequence[Float[Tensor, "h w c"]],
-    *,
-    radius: float,
-    topk: float,
+    radius: int,
+    topk: int,
     temperature: float,
 ) -> Float[Tensor, "h w c"]:
     """A frame's labels the slow way of the usual scripts, over every cell of every context frame.
@@ -135,7 +140,7 @@ def full_step(
     cells = F.normalize(query, dim=-1).flatten(0, 1).expand(len(flat), -1, -1)
     affinity = torch.exp(torch.bmm(cells, flat.transpose(1, 2)) / temperature) * mask
     affinity = affinity.transpose(1, 2).flatten(0, 1)
-    least = affinity.topk(min(int(topk), len(affinity)), dim=0).values[-1]
+    least = affinity.topk(min(topk, len(affinity)), dim=0).values[-1]
     affinity[affinity < least] = 0
     affinity /= affinity.sum(0)
     values = torch.stack(list(labels)).flatten(0, 2)

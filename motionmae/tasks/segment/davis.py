@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
 
 from motionmae.config import Davis, Features, Propagation, SegmentDavis
 from motionmae.data.davis import list_frames, list_masks, list_sequences, read_images
@@ -21,10 +20,19 @@ from motionmae.data.video import write_video
 from motionmae.models.encoder import VideoEncoder
 from motionmae.report.segmentation import save_page
 from motionmae.tasks.segment.score import score_folder, table, write_scores
-from motionmae.tasks.segment.sequence import Frames, Source, check_mask, open_source, resolve, segment
+from motionmae.tasks.segment.sequence import (
+    Frames,
+    Settings,
+    Source,
+    check_mask,
+    follow,
+    image_frames,
+    open_source,
+    resolve,
+)
 from motionmae.training.runtime import Runtime, pick_device, pick_dtype
 
-RATE = 24  # frames a second of the DAVIS videos
+RATE = 24.0  # frames a second of the DAVIS videos
 
 
 def run(config: SegmentDavis) -> None:
@@ -38,7 +46,10 @@ def run(config: SegmentDavis) -> None:
     )
     scores = segment_davis(source, config.data, out, config.features, config.propagation, config.overlays)
     write_scores(out / "scores.json", scores)
-    save_page(out, f"DAVIS {config.data.split}: {config.model}", scores=scores)
+    settings = resolve(config.propagation)
+    lead = f"{config.model}, protocol {settings.protocol}, frames enter by {config.features.entry}"
+    films = [out / "overlays" / f"{name}.mp4" for name in scores["per_sequence"]] if config.overlays else []
+    save_page(out / "index.html", f"DAVIS 2017 {config.data.split}", lead, films, scores=scores)
     print(table(scores))
     print(f"masks, overlays, scores.json and index.html are in {out}")
 
@@ -70,12 +81,11 @@ def segment_davis(
         begun = time.perf_counter()
         paths = list_frames(data.path, name)
         annotation = list_masks(data.path, name)[0]
-        frames, mask = open_frames(paths), read_mask(annotation)
+        frames, mask = image_frames(paths), read_mask(annotation)
         check_mask(mask, frames, str(annotation))
         folder = out / "predictions" / name
         folder.mkdir(parents=True, exist_ok=True)
-        masks = [mask]
-        masks += segment(frames, mask, range(len(paths)), source, features, settings)
+        masks = [mask, *_masks(frames, mask, source, features, settings)]
         for path, labels in zip(paths, masks, strict=True):
             write_mask(folder / f"{path.stem}.png", labels)
         print(f"{name}: {len(paths)} frames, {len(paths) / (time.perf_counter() - begun):.1f} a second", flush=True)
@@ -84,18 +94,16 @@ def segment_davis(
     return score_folder(out / "predictions", data.path, names)
 
 
-def open_frames(paths: Sequence[Path]) -> Frames:
-    """Image files as a video; reading raises where one is broken or of another size than the first."""
-    height, width = read_images(paths[:1]).shape[1:3]
-
-    def read(times: Sequence[int]) -> UInt8[Tensor, "t h w c"]:
-        return torch.from_numpy(read_images([paths[time] for time in times], (height, width)))
-
-    return Frames(read, len(paths), height, width)
+def _masks(
+    frames: Frames, mask: UInt8[np.ndarray, "h w"], source: Source, features: Features, settings: Settings
+) -> Iterator[UInt8[np.ndarray, "h w"]]:
+    for labels, _ in follow(frames, mask, None, range(frames.count), source, features, settings):
+        assert labels is not None
+        yield labels
 
 
 def save_overlay(target: Path, paths: Sequence[Path], masks: Sequence[np.ndarray]) -> None:
     """The frames with their masks painted on them, as a video."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    painted = [paint(read_images([path])[0], labels) for path, labels in zip(paths, masks, strict=True)]
-    write_video(target, torch.from_numpy(np.stack(painted)), RATE)
+    pictures = (torch.from_numpy(paint(read_images([path])[0], mask)) for path, mask in zip(paths, masks, strict=True))
+    write_video(target, pictures, RATE)

@@ -21,6 +21,8 @@ KEYS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
 def run(config: SegmentScore) -> None:
     """Score a folder of predictions, print the table and, where asked for, write the JSON."""
+    if not config.predictions:
+        raise MotionMAEError("PREDICTIONS is missing: expected a folder of masks, SEQUENCE/FRAME.png")
     names = config.data.sequences or list_sequences(config.data.path, config.data.split)
     scores = score_folder(config.predictions, config.data.path, names)
     print(table(scores))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,21 +13,36 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from motionmae.config import Features, Propagation
+from motionmae.data.davis import read_images
 from motionmae.data.masks import VOID
 from motionmae.errors import MotionMAEError
-from motionmae.models.dense import clip_times, dense_features, pixel_features
+from motionmae.models.dense import check_stride, clip_times, dense_features, pixel_features
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.propagation import harden, heat, peaks, propagate, soften
 from motionmae.models.weights import load
 from motionmae.training.runtime import Runtime
 
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers of a propagation, all of them decided; what they mean is said in `config.Propagation`."""
+
+    protocol: str
+    topk: int
+    context: int
+    radius: int
+    temperature: float
+    short: int = 0
+    multiple: int = 0
+    size: tuple[int, int] = (0, 0)
+    stretch: bool = True
+
+
 # The published numbers, which given ones override. SiamMAE's are those that CropMAE (arXiv 2403.17823) evaluates with.
 PROTOCOLS = {
-    "dino": Propagation("dino", topk=5, context=7, radius=12, temperature=0.1, short=480, multiple=64, size=(0, 0)),
-    "crw": Propagation("crw", topk=10, context=20, radius=12, temperature=0.05, short=0, multiple=0, size=(0, 0)),
-    "siammae": Propagation(
-        "siammae", topk=7, context=20, radius=20, temperature=0.7, short=0, multiple=0, size=(480, 880)
-    ),
+    "dino": Settings("dino", topk=5, context=7, radius=12, temperature=0.1, short=480, multiple=64),
+    "crw": Settings("crw", topk=10, context=20, radius=12, temperature=0.05),
+    "siammae": Settings("siammae", topk=7, context=20, radius=20, temperature=0.7, size=(480, 880)),
 }
 RGB_PATCH = 16
 
@@ -41,6 +57,16 @@ class Frames:
     width: int
 
 
+def image_frames(paths: Sequence[Path]) -> Frames:
+    """Image files as a video; reading raises where one is broken or of another size than the first."""
+    height, width = read_images(paths[:1]).shape[1:3]
+
+    def read(times: Sequence[int]) -> UInt8[Tensor, "t h w c"]:
+        return torch.from_numpy(read_images([paths[time] for time in times], (height, width)))
+
+    return Frames(read, len(paths), height, width)
+
+
 @dataclass(frozen=True)
 class Source:
     """Where features come from: an encoder, or None for a baseline, whose `name` is then `rgb` or `copy`."""
@@ -50,42 +76,50 @@ class Source:
     runtime: Runtime
 
     @property
-    def patch(self) -> int:
-        """Pixels on a side of a cube."""
-        return self.encoder.config.cube[1] if self.encoder else RGB_PATCH
+    def cube(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of pixels of a cube."""
+        return self.encoder.config.cube if self.encoder else (1, RGB_PATCH, RGB_PATCH)
+
+    def stride(self, features: Features) -> int:
+        """Pixels from one cell to the next."""
+        stride = self.cube[1] if features.stride is None else features.stride
+        check_stride(self.cube, stride)
+        return stride
 
 
 def open_source(model: str, runtime: Runtime) -> Source:
     """The baseline or the encoder that the word or path `model` stands for."""
+    if not model:
+        raise MotionMAEError("MODEL is missing: expected a run folder or checkpoint, or the word rgb or copy")
     encoder = None if model in ("rgb", "copy") else load(model).to(runtime.device)
     return Source(model, encoder, runtime)
 
 
-def resolve(propagation: Propagation) -> Propagation:
-    """All numbers: the given ones, else the protocol's. A given `short` takes the place of the protocol's `size`."""
-    given = {each.name: getattr(propagation, each.name) for each in fields(propagation)}
+def resolve(propagation: Propagation) -> Settings:
+    """The given numbers, else the protocol's. A given `short` takes the place of the protocol's `size`."""
+    given = {each.name: getattr(propagation, each.name) for each in fields(Settings)}
     given = {name: value for name, value in given.items() if value is not None}
-    if propagation.short is not None and propagation.size is None:
-        given["size"] = (0, 0)
+    if "short" in given:
+        given = {"size": (0, 0)} | given
     whole = replace(PROTOCOLS[propagation.protocol], **given)
     for name, least in (("topk", 1), ("context", 0), ("radius", 0), ("short", 0), ("multiple", 0)):
         if getattr(whole, name) < least:
             raise MotionMAEError(f"--{name} is {getattr(whole, name)}: it must be {least} or more")
-    if whole.temperature is None or whole.temperature <= 0:
+    if whole.temperature <= 0:
         raise MotionMAEError(f"--temperature is {whole.temperature}: it must be above 0")
     return whole
 
 
-def input_size(height: int, width: int, propagation: Propagation, patch: int) -> tuple[int, int]:
-    """The height and width in pixels that frames are resized to: multiples of `patch`, as the resolved settings say."""
-    if propagation.size and all(propagation.size):
-        sides = propagation.size if width >= height else propagation.size[::-1]
+def input_size(height: int, width: int, settings: Settings, patch: int) -> tuple[int, int]:
+    """The height and width in pixels that frames are resized to: multiples of `patch`."""
+    if all(settings.size):
+        sides = settings.size if width >= height else settings.size[::-1]
     else:
         short, long = sorted((height, width))
-        if propagation.short:
-            short, long = propagation.short, propagation.short * long / short
-        if propagation.multiple and long >= propagation.multiple:
-            long = long // propagation.multiple * propagation.multiple
+        if settings.short:
+            short, long = settings.short, settings.short * long / short
+        if settings.multiple and long >= settings.multiple:
+            long = long // settings.multiple * settings.multiple
         sides = (short, long) if width >= height else (long, short)
     rows, columns = (max(patch, round(side / patch) * patch) for side in sides)
     return rows, columns
@@ -93,28 +127,29 @@ def input_size(height: int, width: int, propagation: Propagation, patch: int) ->
 
 @torch.inference_mode()
 def features_of(
-    frames: Frames, order: Sequence[int], size: tuple[int, int], source: Source, settings: Features
+    frames: Frames, order: Sequence[int], size: tuple[int, int], source: Source, features: Features
 ) -> Iterator[Float[Tensor, "h w d"]]:
     """The features of the frames `order`, read and encoded a few at a time."""
-    cube, window = (source.encoder.config.cube[0], source.encoder.config.frames) if source.encoder else (1, 1)
-    stride = source.patch if settings.stride is None else settings.stride
+    if features.batch < 1:
+        raise MotionMAEError(f"--features.batch is {features.batch}: it must be 1 or more")
+    stride, window = source.stride(features), source.encoder.config.frames if source.encoder else 1
     kept: dict[int, Tensor] = {}
-    for start in range(0, len(order), settings.batch):
-        chunk = order[start : start + settings.batch]
-        clips = [clip_times(settings.entry, time, frames.count, cube, window) for time in chunk]
+    for start in range(0, len(order), features.batch):
+        chunk = order[start : start + features.batch]
+        clips = [clip_times(features.entry, time, frames.count, source.cube[0], window) for time in chunk]
         needed = sorted({time for times, _ in clips for time in times})
         missing = [time for time in needed if time not in kept]
         if missing:
-            fresh = frames.read(missing).to(source.runtime.device).permute(0, 3, 1, 2)
-            fresh = F.interpolate(fresh, size, mode="bilinear", antialias=True)
-            kept |= dict(zip(missing, fresh, strict=True))
+            fresh = frames.read(missing).permute(0, 3, 1, 2)
+            fresh = F.interpolate(fresh, size, mode="bilinear", antialias=True)  # of bytes, which only the CPU can
+            kept |= dict(zip(missing, fresh.to(source.runtime.device), strict=True))
         kept = {time: kept[time] for time in needed}
         batch = torch.stack([torch.stack([kept[time] for time in times], dim=1) for times, _ in clips])
         if source.encoder is None:
             yield from pixel_features(batch[:, :, 0], RGB_PATCH, stride)
             continue
         with source.runtime.autocast():
-            grids = dense_features(source.encoder, batch, clips[0][1], stride, settings.layer)
+            grids = dense_features(source.encoder, batch, clips[0][1], stride, features.layer)
         yield from grids.float()
 
 
@@ -131,76 +166,47 @@ def check_mask(mask: UInt8[np.ndarray, "h w"], frames: Frames, name: str) -> int
 
 
 @torch.inference_mode()
-def segment(
+def follow(
     frames: Frames,
-    mask: UInt8[np.ndarray, "h w"],
+    mask: UInt8[np.ndarray, "h w"] | None,
+    points: Float[Tensor, "p 2"] | None,
     order: Sequence[int],
     source: Source,
     features: Features,
-    propagation: Propagation,
-) -> Iterator[UInt8[np.ndarray, "h w"]]:
-    """The labels of the frames `order[1:]`, one after the other, from the `mask` of frame `order[0]`.
+    settings: Settings,
+) -> Iterator[tuple[UInt8[np.ndarray, "h w"] | None, Float[Tensor, "p 3"] | None]]:
+    """The labels and the points of the frames `order[1:]`, one after the other, from those of frame `order[0]`.
 
-    `order` may run forward or backward in time. `propagation` must be resolved.
+    Points are x, y in pixels; they return with a confidence in [0, 1], and as NaN where all trace of them is lost. They
+    are labels like any other, each spread over the cells around it (Jabri et al., 2020, arXiv 2006.14613). `order` may
+    run forward or backward in time.
     """
     if source.name == "copy":
-        yield from (mask for _ in order[1:])
+        still = None if points is None else torch.cat((points, torch.ones(len(points), 1)), dim=1)
+        yield from ((mask, still) for _ in order[1:])
         return
-    count = int(mask[mask != VOID].max(initial=0))
-    first = soften(torch.tensor(mask, dtype=torch.int64), count, grid_for(frames, source, features, propagation))
-    for labels in _carried(frames, first, order, source, features, propagation):
-        hard = harden(labels, (frames.height, frames.width), propagation.stretch)
-        yield hard.to("cpu", torch.uint8).numpy()
-
-
-@torch.inference_mode()
-def track(
-    frames: Frames,
-    points: Float[Tensor, "p 2"],
-    order: Sequence[int],
-    source: Source,
-    features: Features,
-    propagation: Propagation,
-) -> Iterator[Float[Tensor, "p 3"]]:
-    """x, y (pixels) and confidence in [0, 1] of points in the frames `order[1:]`, from their x, y in frame `order[0]`.
-
-    A point is a label like any other, spread over the cells around it (Jabri et al., 2020, arXiv 2006.14613). Where all
-    trace of it is lost, x and y are NaN and the confidence 0.
-    """
-    if source.name == "copy":
-        yield from (torch.cat((points, torch.ones(len(points), 1)), dim=1) for _ in order[1:])
-        return
-    grid = grid_for(frames, source, features, propagation)
-    cell = torch.tensor([frames.width / grid[1], frames.height / grid[0]])  # pixels of the video in a cell, x and y
-    first = heat(((points + 0.5) / cell - 0.5).flip(1), grid)
-    for labels in _carried(frames, first, order, source, features, propagation):
-        places, heights = peaks(labels.cpu())
-        yield torch.cat(((places.flip(1) + 0.5) * cell - 0.5, heights[:, None]), dim=1)
-
-
-def grid_for(frames: Frames, source: Source, features: Features, propagation: Propagation) -> tuple[int, int]:
-    """Rows and columns of cells of a frame."""
-    size = input_size(frames.height, frames.width, propagation, source.patch)
-    stride = features.stride or source.patch
-    return size[0] // stride, size[1] // stride
-
-
-def _carried(
-    frames: Frames,
-    first: Float[Tensor, "h w c"],
-    order: Sequence[int],
-    source: Source,
-    features: Features,
-    propagation: Propagation,
-) -> Iterator[Float[Tensor, "h w c"]]:
-    size = input_size(frames.height, frames.width, propagation, source.patch)
-    numbers = (propagation.context, propagation.radius, propagation.topk, propagation.temperature)
-    context, radius, topk, temperature = (number for number in numbers if number is not None)
-    return propagate(
+    size = input_size(frames.height, frames.width, settings, source.cube[1])
+    rows, columns = (side // source.stride(features) for side in size)
+    cell = torch.tensor([frames.width / columns, frames.height / rows])  # pixels of the video in a cell, x and y
+    first = [torch.zeros(rows, columns, 0)]
+    if mask is not None:
+        count = int(mask[mask != VOID].max(initial=0))
+        first.append(soften(torch.tensor(mask, dtype=torch.int64), count, (rows, columns)))
+    if points is not None:
+        first.append(heat(((points + 0.5) / cell - 0.5).flip(1), (rows, columns)))
+    for labels in propagate(
         features_of(frames, order, size, source, features),
-        first.to(source.runtime.device),
-        context=int(context),
-        radius=int(radius),
-        topk=int(topk),
-        temperature=temperature,
-    )
+        torch.cat(first, dim=-1).to(source.runtime.device),
+        context=settings.context,
+        radius=settings.radius,
+        topk=settings.topk,
+        temperature=settings.temperature,
+    ):
+        hard, places = None, None
+        if mask is not None:
+            maps = labels[..., : first[1].shape[-1]]
+            hard = harden(maps, (frames.height, frames.width), settings.stretch).to("cpu", torch.uint8).numpy()
+        if points is not None:
+            found, heights = peaks(labels[..., -len(points) :].cpu())
+            places = torch.cat(((found.flip(1) + 0.5) * cell - 0.5, heights[:, None]), dim=1)
+        yield hard, places

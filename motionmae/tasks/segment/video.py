@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +16,31 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from motionmae.config import SegmentVideo
+from motionmae.data.frames import names
 from motionmae.data.masks import VOID, draw_points, draw_shapes, paint, read_user_mask, write_mask
-from motionmae.data.video import read_frames, write_video
+from motionmae.data.video import open_video, probe, read_frames, write_video
 from motionmae.errors import MotionMAEError
 from motionmae.report.segmentation import save_page
-from motionmae.tasks.segment.sequence import Frames, Source, check_mask, open_source, resolve, segment, track
+from motionmae.tasks.segment.sequence import (
+    Frames,
+    Source,
+    check_mask,
+    follow,
+    image_frames,
+    open_source,
+    resolve,
+)
 from motionmae.training.runtime import Runtime, pick_device, pick_dtype
 
-RATE = 25.0
+BLOCK = 32  # frames that are decoded at once
+TRAIL = 12  # frames for which the way of a point stays painted
 
 
 def run(config: SegmentVideo) -> None:
     """Follow, save and paint."""
-    frames = open_video(config.video)
+    if not config.video:
+        raise MotionMAEError("VIDEO is missing: expected a video file")
+    frames, starts, rate = open_frames(config.video)
     if not 0 <= config.at < frames.count:
         raise MotionMAEError(f"--at is {config.at}: {config.video} has the frames 0 to {frames.count - 1}")
     mask, points = given_mask(config, frames), given_points(config, frames)
@@ -40,25 +54,43 @@ def run(config: SegmentVideo) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
 
-    masks = None if mask is None else follow_mask(config, frames, mask, source)
-    tracks = None if points is None else follow_points(config, frames, points, source)
+    for old in (*out.glob("masks/*.png"), out / "areas.csv", out / "tracks.json"):
+        old.unlink(missing_ok=True)
+    masks, tracks = follow_both_ways(config, frames, mask, points, source)
     if masks is not None:
         save_masks(out / "masks", masks)
-        save_areas(out / "areas.csv", masks)
+        save_areas(out / "areas.csv", masks, starts)
     if tracks is not None:
         save_tracks(out / "tracks.json", tracks)
-    save_overlay(out / "overlay.mp4", frames, masks, tracks)
-    save_page(out, Path(config.video).name, None if masks is None else areas(masks))
+    write_video(out / "overlay.mp4", painted(frames, masks, tracks), rate)
+    title, lead = Path(config.video).name, f"followed by {config.model}"
+    save_page(out / "index.html", title, lead, [out / "overlay.mp4"], None if masks is None else areas(masks))
     print(
         f"{frames.count} frames; overlay.mp4, {'masks, areas.csv, ' if masks else ''}"
         f"{'tracks.json, ' if tracks is not None else ''}index.html are in {out}"
     )
 
 
-def open_video(path: str) -> Frames:
-    """A video file, whole in memory."""
-    pixels = read_frames(path)
-    return Frames(lambda times: pixels[list(times)], len(pixels), pixels.shape[1], pixels.shape[2])
+def open_frames(path: str) -> tuple[Frames, list[float], Fraction]:
+    """A video file or folder of images, each frame's start in seconds, and the frames a second on average.
+
+    Frames are decoded in blocks, of which two stay in memory: the length of the video costs none. Images of differing
+    sizes are an error, since a mask fits one size.
+    """
+    with open_video(path) as opened:
+        starts = [float(start) for start in opened.starts()]
+    info = probe(path)
+    if Path(path).is_dir():
+        return image_frames([Path(path) / name for name in names(path)]), starts, info.rate
+
+    @lru_cache(maxsize=2)
+    def block(number: int) -> UInt8[Tensor, "t h w c"]:
+        return read_frames(path, range(number * BLOCK, min((number + 1) * BLOCK, info.frames)))
+
+    def read(times: Sequence[int]) -> UInt8[Tensor, "t h w c"]:
+        return torch.stack([block(time // BLOCK)[time % BLOCK] for time in times])
+
+    return Frames(read, info.frames, info.height, info.width), starts, info.rate
 
 
 def numbers(text: str, option: str, pairs: int | None) -> list[tuple[float, float]]:
@@ -108,27 +140,24 @@ def given_points(config: SegmentVideo, frames: Frames) -> Float[Tensor, "p 2"] |
     return torch.tensor(points) if points else None
 
 
-def follow_mask(
-    config: SegmentVideo, frames: Frames, mask: UInt8[np.ndarray, "h w"], source: Source
-) -> list[UInt8[np.ndarray, "h w"]]:
-    """The labels of all frames, in order: forward and backward in time from the given one."""
+def follow_both_ways(
+    config: SegmentVideo,
+    frames: Frames,
+    mask: UInt8[np.ndarray, "h w"] | None,
+    points: Float[Tensor, "p 2"] | None,
+    source: Source,
+) -> tuple[list[UInt8[np.ndarray, "h w"]] | None, Float[Tensor, "t p 3"] | None]:
+    """The labels and the points (x, y, confidence) of all frames: forward and backward in time from the given one."""
     settings = resolve(config.propagation)
-    ahead, back = range(config.at, frames.count), range(config.at, -1, -1)
-    later = list(segment(frames, mask, ahead, source, config.features, settings))
-    earlier = list(segment(frames, mask, back, source, config.features, settings))
-    return [*earlier[::-1], mask, *later]
-
-
-def follow_points(
-    config: SegmentVideo, frames: Frames, points: Float[Tensor, "p 2"], source: Source
-) -> Float[Tensor, "t p 3"]:
-    """x, y and confidence of the points in all frames."""
-    settings = resolve(config.propagation)
-    ahead, back = range(config.at, frames.count), range(config.at, -1, -1)
-    given = torch.cat((points, torch.ones(len(points), 1)), dim=1)
-    later = list(track(frames, points, ahead, source, config.features, settings))
-    earlier = list(track(frames, points, back, source, config.features, settings))
-    return torch.stack([*earlier[::-1], given, *later])
+    given = mask, None if points is None else torch.cat((points, torch.ones(len(points), 1)), dim=1)
+    later, earlier = (
+        list(follow(frames, mask, points, order, source, config.features, settings))
+        for order in (range(config.at, frames.count), range(config.at, -1, -1))
+    )
+    whole = [*earlier[::-1], given, *later]
+    masks = [labels for labels, _ in whole if labels is not None]
+    places = [each for _, each in whole if each is not None]
+    return masks or None, torch.stack(places) if places else None
 
 
 def areas(masks: Sequence[UInt8[np.ndarray, "h w"]]) -> list[list[int]]:
@@ -138,22 +167,20 @@ def areas(masks: Sequence[UInt8[np.ndarray, "h w"]]) -> list[list[int]]:
 
 
 def save_masks(folder: Path, masks: Sequence[UInt8[np.ndarray, "h w"]]) -> None:
-    """FRAME.png for every frame; masks of an earlier, longer video in the folder are removed."""
+    """FRAME.png for every frame."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
     for index, mask in enumerate(masks):
         write_mask(folder / f"{index:05d}.png", mask)
 
 
-def save_areas(path: Path, masks: Sequence[UInt8[np.ndarray, "h w"]]) -> None:
-    """A line for each frame and object: its pixels, and their share of the frame."""
+def save_areas(path: Path, masks: Sequence[UInt8[np.ndarray, "h w"]], starts: Sequence[float]) -> None:
+    """A line for each frame and object: when the frame starts, the object's pixels, and their share of the frame."""
     with path.open("w", newline="") as file:
         lines = csv.writer(file)
-        lines.writerow(("frame", "object", "pixels", "share"))
+        lines.writerow(("frame", "seconds", "object", "pixels", "share"))
         for index, row in enumerate(areas(masks)):
             for label, pixels in enumerate(row, start=1):
-                lines.writerow((index, label, pixels, f"{pixels / masks[index].size:.6f}"))
+                lines.writerow((index, f"{starts[index]:.3f}", label, pixels, f"{pixels / masks[index].size:.6f}"))
 
 
 def save_tracks(path: Path, tracks: Float[Tensor, "t p 3"]) -> None:
@@ -173,19 +200,14 @@ def save_tracks(path: Path, tracks: Float[Tensor, "t p 3"]) -> None:
     path.write_text(json.dumps({"points": points}, indent=1) + "\n")
 
 
-def save_overlay(
-    path: Path,
-    frames: Frames,
-    masks: Sequence[UInt8[np.ndarray, "h w"]] | None,
-    tracks: Float[Tensor, "t p 3"] | None,
-) -> None:
-    """The video with masks and the points' last half second painted on it."""
-    painted = []
+def painted(
+    frames: Frames, masks: Sequence[UInt8[np.ndarray, "h w"]] | None, tracks: Float[Tensor, "t p 3"] | None
+) -> Iterator[UInt8[Tensor, "h w c"]]:
+    """The frames with the masks and the points' latest ways painted on them."""
     for index in range(frames.count):
         picture = frames.read([index])[0].numpy()
         if masks is not None:
             picture = paint(picture, masks[index])
         if tracks is not None:
-            picture = draw_points(picture, tracks[max(0, index - int(RATE / 2)) : index + 1, :, :2].numpy())
-        painted.append(torch.from_numpy(picture))
-    write_video(path, torch.stack(painted), RATE)
+            picture = draw_points(picture, tracks[max(0, index - TRAIL) : index + 1, :, :2].numpy())
+        yield torch.from_numpy(picture)
