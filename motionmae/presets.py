@@ -43,8 +43,8 @@ SIZES: dict[str, Model] = {
 RECIPES: dict[str, Pretrain] = {
     "ssv2": Pretrain(data=Data(stride=2, flip=False)),
     "k400": Pretrain(data=Data(stride=4)),
-    "ucf101": Pretrain(mask=Mask(ratio=0.75), data=Data(stride=4), optim=Optim(epochs=3200, lr=3e-4, batch=192)),
-    "hmdb51": Pretrain(mask=Mask(ratio=0.75), data=Data(stride=2), optim=Optim(epochs=4800, lr=3e-4, batch=192)),
+    "ucf101": Pretrain(mask=Mask(ratio=0.75), data=Data(stride=4), optim=Optim(epochs=3200.0, lr=3e-4, batch=192)),
+    "hmdb51": Pretrain(mask=Mask(ratio=0.75), data=Data(stride=2), optim=Optim(epochs=4800.0, lr=3e-4, batch=192)),
 }
 
 TINY = Pretrain(
