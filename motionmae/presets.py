@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from motionmae.config import Data, Decoder, Loss, Mask, Model, Optim, Pretrain, Run, Scan, Target
+from motionmae.config import BenchData, Data, Decoder, Loss, Mask, Model, Optim, Prepare, Pretrain, Run, Scan, Target
 
 
 @dataclass(frozen=True)
@@ -68,5 +68,7 @@ def _pretrain() -> dict[str, Pretrain]:
 
 COMMANDS: dict[str, Command] = {
     "scan": Command("Examine a folder: what videos are there, and what can be used.", {"": Scan()}),
+    "prepare": Command("Re-encode videos so that training reads them faster.", {"": Prepare()}),
+    "bench": Command("Measure speed against a reference.", {"data": BenchData()}),
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
 }
