@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from motionmae.config import (
+    BenchData,
     Data,
     Decoder,
+    Demo,
     Loss,
     Mask,
     Model,
     Optim,
+    Prepare,
     Pretrain,
     Run,
     Scan,
@@ -83,7 +86,12 @@ def _pretrain() -> dict[str, Pretrain]:
 
 
 COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        "Make videos, pretrain on them, measure the encoder and write a report: minutes on a CPU.", {"": Demo()}
+    ),
     "scan": Command("Examine a folder: what videos are there, and what can be used.", {"": Scan()}),
+    "prepare": Command("Re-encode videos so that training reads them faster.", {"": Prepare()}),
+    "bench": Command("Measure speed against a reference.", {"data": BenchData()}),
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
     "segment": Command(
         "Segment objects through a video from the masks of one frame, and score masks as DAVIS does.",

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -29,6 +30,8 @@ FORMATS = (
 )
 # Codecs whose key frames are what they say: decoding may start there. All others are decoded from the file's start.
 SEEKABLE = frozenset("h264 hevc vp8 vp9 av1 mpeg4 mpeg1video mpeg2video mjpeg prores ffv1 dnxhd".split())  # noqa: SIM905
+# Codecs whose pictures say truly that no other picture needs them: those are not decoded unless they are wanted.
+SKIPPABLE = frozenset(("h264", "mpeg4", "mpeg1video", "mpeg2video"))
 # Containers with one packet a picture and its time beside it; in others the first pictures are decoded to make sure.
 TRUSTED = frozenset(("mov", "matroska", "ivf", "flv"))
 MAX_PACKETS = 20_000_000
@@ -78,7 +81,8 @@ class Source:
         """`limit` bounds the seconds from now on: any method raises VideoError when they are over."""
         self.path, self.limit = os.fspath(path), limit
         self.deadline = time.monotonic() + limit
-        found = _regular(self.path)
+        self.file, self.part = _located(self.path)
+        found = _regular(self.path, self.file)
         name = (os.path.abspath(self.path), found.st_mtime_ns, found.st_size)
         self._open()
         try:
@@ -96,7 +100,7 @@ class Source:
     def missing(self) -> str:
         """In words, what the header claims and the file does not hold; empty where nothing is known to be missing."""
         name, held = self.container.format.name, len(self.table.pts)
-        if name == "avi":
+        if name == "avi" and not self.part:
             with open(self.path, "rb") as file:
                 claimed, size = int.from_bytes(file.read(8)[4:], "little") + 8, os.path.getsize(self.path)
             return f"truncated: {size} of {claimed} bytes" if size < claimed else ""
@@ -109,11 +113,13 @@ class Source:
     def _open(self) -> None:
         """Open the container at its start and choose the stream."""
         try:
-            options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
-            self.container = av.open(f"file:{self.path}", options=options, timeout=self.limit, metadata_errors="ignore")
+            options = {"protocol_whitelist": "file,subfile", "format_whitelist": FORMATS}
+            self.container = av.open(
+                f"{self.part}file:{self.file}", options=options, timeout=self.limit, metadata_errors="ignore"
+            )
         except (av.error.FFmpegError, UnicodeError) as error:
             late = isinstance(error, av.error.ExitError)
-            raise VideoError(self.path, LATE.format(self.limit) if late else _why(self.path, error)) from error
+            raise VideoError(self.path, LATE.format(self.limit) if late else _why(self.file, error)) from error
         streams = [
             stream for stream in self.container.streams.video if not stream.disposition & Disposition.attached_pic
         ]
@@ -188,20 +194,44 @@ class Source:
         except av.error.FFmpegError as error:
             raise VideoError(self.path, f"undecodable at packet {self.position - 1}: {error.strerror}") from error
 
-    def between(self, first: int, last: int) -> Iterator[av.VideoFrame]:
-        """The pictures of the packets from key frame `first` to `last`."""
+    def between(self, first: int, needed: Sequence[int]) -> Iterator[av.VideoFrame]:
+        """The pictures of the `needed` packets (sorted), and of others on the way there from key frame `first`."""
         if not 0 <= first - self.position <= NEAR:
             self._jump(first)
         for _ in range(first - self.position):
             next(self.packets, None)
         self.position = first
-        self.stream.codec_context.flush_buffers()
-        for packet in itertools.islice(self.packets, last - first + 1):
-            if packet.pts != self.table.pts[self.position]:
+        codec, pts, wanted, skipping = self.stream.codec_context, self.table.pts, set(needed), None
+        codec.flush_buffers()
+        lean = codec.codec.canonical_name in SKIPPABLE
+        for packet in itertools.islice(self.packets, max(needed) - first + 1):
+            if packet.pts != pts[self.position]:
                 raise Lost
+            if lean and skipping != (skip := self.position not in wanted):
+                codec.skip_frame, skipping = "NONREF" if skip else "DEFAULT", skip
             self.position += 1
             yield from self._decode(packet)
         yield from self._decode(None)
+
+    def plainly(self, wanted: Sequence[int]) -> int:
+        """Open the file anew and decode these pictures (sorted) to RGB in the plainest way: the ceiling of a reader.
+
+        All pictures from the key frame on are decoded, as by a reader that knows where to look but nothing more.
+        Returns how many of the wanted ones came.
+        """
+        self.container.close()
+        self._open()
+        table, found = self.table, 0
+        if table.seekable and table.key[wanted[0]]:
+            self.container.seek(int(table.pts[table.key[wanted[0]]]), stream=self.stream)
+        times, last = set(table.times[list(wanted)].tolist()), int(table.times[wanted[-1]])
+        for number, frame in enumerate(self.container.decode(self.stream)):
+            if frame.pts in times if table.timed else number in wanted:
+                frame.to_ndarray(format="rgb24", threads=1)
+                found += 1
+            if frame.pts >= last if table.timed else number >= wanted[-1]:
+                break
+        return found
 
     def _jump(self, first: int) -> None:
         """Seek so that key frame `first` is the next packet."""
@@ -234,6 +264,11 @@ def _needed(pts: np.ndarray, keys: np.ndarray, order: np.ndarray) -> np.ndarray:
     return keys[np.maximum(place, 0)]
 
 
+def forget() -> None:
+    """Drop all lists of packets, so that the next opening of a file makes its own: for measuring."""
+    _tables.clear()
+
+
 def _remember(name: tuple[str, int, int], table: Table) -> None:
     """Keep the table for the file's next opening, and forget the oldest beyond TABLE_FRAMES frames in all."""
     _tables[name] = table
@@ -241,18 +276,26 @@ def _remember(name: tuple[str, int, int], table: Table) -> None:
         _tables.popitem(last=False)
 
 
-def _regular(path: str) -> os.stat_result:
+def _located(path: str) -> tuple[str, str]:
+    """The file that holds a video, and FFmpeg's words for the part of it that is the video; "" for all."""
+    match = re.fullmatch(r"(.+\.tar)::(\d+)\+(\d+)::.*", path, re.DOTALL)
+    if not match:
+        return path, ""
+    return match[1], f"subfile,,start,{match[2]},end,{int(match[2]) + int(match[3])},,:"
+
+
+def _regular(path: str, file: str) -> os.stat_result:
     """The file's status; VideoError for what is not a file, is empty or may not be read."""
     try:
-        found = os.stat(path)
+        found = os.stat(file)
     except OSError as error:
-        broken = os.path.islink(path) and isinstance(error, FileNotFoundError)
+        broken = os.path.islink(file) and isinstance(error, FileNotFoundError)
         raise VideoError(path, "broken link" if broken else (error.strerror or "unreadable").lower()) from error
     if not stat.S_ISREG(found.st_mode):
         raise VideoError(path, "not a regular file")
     if not found.st_size:
         raise VideoError(path, "zero bytes")
-    if not os.access(path, os.R_OK):
+    if not os.access(file, os.R_OK):
         raise VideoError(path, "permission denied")
     return found
 
