@@ -257,6 +257,7 @@ class Demo:
     """Seed of the weights, the order, the crops and the masks; the videos are always the same."""
 
 
+@dataclass(frozen=True)
 class Prepare:
     """Re-encode videos for fast training. The originals are only read."""
 
@@ -295,6 +296,26 @@ class BenchData:
     """Clips to read for each of the speeds."""
     reads: int = 2000
     """Clips to read for the memory."""
+
+
+@dataclass(frozen=True)
+class BenchPretrain:
+    """Measure a pretraining step by its stages, beside transformers' VideoMAEForPreTraining where that is installed."""
+
+    preset: Positional[str] = "tiny"
+    """A preset of motionmae pretrain."""
+    batch: int = 8
+    """Clips in a step."""
+    steps: int = 5
+    """Steps that are timed, after one that is not; the medians are shown."""
+    decode_ratio: float | None = None
+    """Share of the hidden tokens that is predicted; the preset's by default."""
+    motion: float | None = None
+    """Weight of the time head; 0 is appearance alone, which is what the reference does."""
+    reference: bool = True
+    """Time the reference too."""
+    data: Data = field(default_factory=lambda: Data(workers=1))
+    run: Run = field(default_factory=Run)
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:

@@ -75,8 +75,8 @@ def measure(settings: Pretrain, train: Labelled, test: Labelled, out: Path) -> l
 def probe(encoder: VideoEncoder, train: Labelled, test: Labelled, stride: int, name: str) -> list[float]:
     """Accuracies in percent of frozen features, in the order of COLUMNS.
 
-    Three clips of each training video, the middle one of each test video. "By time" keeps the time slots apart, "pooled"
-    averages over them; the neighbours are those whose features change alike from slot to slot.
+    Three clips of each training video, the middle one of each test video. "By time" keeps the time slots apart,
+    "pooled" averages over them; neighbours are those whose features change alike from slot to slot.
     """
     span = encoder.config.frames * stride
     known = torch.tensor([label for _, label in train] * 3)
@@ -97,7 +97,7 @@ def probe(encoder: VideoEncoder, train: Labelled, test: Labelled, stride: int, n
 
 @torch.no_grad()
 def features(encoder: VideoEncoder, path: Path, stride: int, span: int, start: float) -> Float[Tensor, "t d"]:
-    """The tokens of one clip, averaged over the places of each time slot; `start` in [0, 1] is where the clip lies."""
+    """The tokens of one clip, averaged over each time slot's places; `start` in [0, 1] is where the clip lies."""
     frames = read_frames(path)
     first = round(start * max(0, len(frames) - span))
     clip = frames[first : first + span : stride].permute(3, 0, 1, 2)[None]
