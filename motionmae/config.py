@@ -239,6 +239,47 @@ class Scan:
     """Seconds that a file may take; with --full one more for each MB. After that it is quarantined."""
 
 
+@dataclass(frozen=True)
+class Prepare:
+    """Re-encode videos for fast training. The originals are only read."""
+
+    source: Positional[str] = ""
+    """A manifest of motionmae scan, of which the usable videos are taken, a folder, or a list: as --data.path."""
+    out: str = "prepared"
+    """Folder of the results: an mp4 for each video, and manifest.csv. What is there already is not made again."""
+    root: str = ""
+    """Folder that the paths in a list start from; by default the list's own."""
+    split: str = ""
+    """Part of a list with a column "split", or of HMDB51's."""
+    short: int = 256
+    """Rows or columns of the short side; smaller videos keep their size."""
+    spacing: int = 12
+    """Frames from one key frame to the next."""
+    fps: float | None = None
+    """Frames per second at most; by default each video's own average. The rate becomes constant."""
+    quality: int = 20
+    """x264's constant rate factor: 18 looks as the original, 23 is x264's own choice, 51 the worst."""
+    shard: int = 0
+    """Pack so many videos into each tar shard, in OUT/shards, instead of leaving single files."""
+    workers: int | None = None
+    """Processes; as many as there are processors by default."""
+
+
+@dataclass(frozen=True)
+class BenchData:
+    """Measure how fast clips come, and what holds them up."""
+
+    data: Data = field(default_factory=Data)
+    frames: int = 16
+    """Frames of a clip."""
+    size: int = 224
+    """Height and width of a clip in pixels."""
+    clips: int = 200
+    """Clips to read for each of the speeds."""
+    reads: int = 2000
+    """Clips to read for the memory."""
+
+
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     """The dataclass `kind` from the nested dict that `dataclasses.asdict` and JSON make of it; missing fields default.
 

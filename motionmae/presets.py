@@ -8,12 +8,14 @@ from typing import Any
 from tyro import MISSING
 
 from motionmae.config import (
+    BenchData,
     Data,
     Decoder,
     Loss,
     Mask,
     Model,
     Optim,
+    Prepare,
     Pretrain,
     Run,
     Scan,
@@ -84,6 +86,8 @@ def _pretrain() -> dict[str, Pretrain]:
 
 COMMANDS: dict[str, Command] = {
     "scan": Command("Examine a folder: what videos are there, and what can be used.", {"": Scan()}),
+    "prepare": Command("Re-encode videos so that training reads them faster.", {"": Prepare()}),
+    "bench": Command("Measure speed against a reference.", {"data": BenchData()}),
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
     "segment": Command(
         "Segment objects through a video from the masks of one frame, and score masks as DAVIS does.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -48,7 +48,7 @@ class Images:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path, self.names, self.rate, self.slack = os.fspath(path), names(path), RATE, 1 / (1000 * RATE)
-        self.size: tuple[int, ...] = ()
+        self.shape: tuple[int, ...] = _load(self.path, self.names[0], ()).shape[:2]
 
     def __enter__(self) -> Images:
         return self
@@ -79,15 +79,12 @@ class Images:
         if not len(wanted) or min(wanted) < 0 or max(wanted) >= len(self):
             asked = f"{min(wanted)} to {max(wanted)}" if len(wanted) else "none"
             raise VideoError(self.path, f"frames {asked} were asked for; there are 0 to {len(self) - 1}")
-        size = self.shape()
-        loaded = {index: _load(self.path, self.names[index], size) for index in sorted(set(wanted))}
+        loaded = {index: _load(self.path, self.names[index], self.shape) for index in sorted(set(wanted))}
         return torch.from_numpy(np.stack([loaded[index] for index in wanted]))
 
-    def shape(self) -> tuple[int, ...]:
-        """Height and width of the first image."""
-        if not self.size:
-            self.size = _load(self.path, self.names[0], ()).shape[:2]
-        return self.size
+    def walk(self) -> Iterator[UInt8[np.ndarray, "h w c"]]:
+        """All frames, one at a time."""
+        return (_load(self.path, name, self.shape) for name in self.names)
 
 
 class Kept:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 import time
 from collections import OrderedDict
@@ -78,7 +79,8 @@ class Source:
         """`limit` bounds the seconds from now on: any method raises VideoError when they are over."""
         self.path, self.limit = os.fspath(path), limit
         self.deadline = time.monotonic() + limit
-        found = _regular(self.path)
+        self.file, self.part = _located(self.path)
+        found = _regular(self.path, self.file)
         name = (os.path.abspath(self.path), found.st_mtime_ns, found.st_size)
         self._open()
         try:
@@ -96,7 +98,7 @@ class Source:
     def missing(self) -> str:
         """In words, what the header claims and the file does not hold; empty where nothing is known to be missing."""
         name, held = self.container.format.name, len(self.table.pts)
-        if name == "avi":
+        if name == "avi" and not self.part:
             with open(self.path, "rb") as file:
                 claimed, size = int.from_bytes(file.read(8)[4:], "little") + 8, os.path.getsize(self.path)
             return f"truncated: {size} of {claimed} bytes" if size < claimed else ""
@@ -109,11 +111,13 @@ class Source:
     def _open(self) -> None:
         """Open the container at its start and choose the stream."""
         try:
-            options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
-            self.container = av.open(f"file:{self.path}", options=options, timeout=self.limit, metadata_errors="ignore")
+            options = {"protocol_whitelist": "file,subfile", "format_whitelist": FORMATS}
+            self.container = av.open(
+                f"{self.part}file:{self.file}", options=options, timeout=self.limit, metadata_errors="ignore"
+            )
         except (av.error.FFmpegError, UnicodeError) as error:
             late = isinstance(error, av.error.ExitError)
-            raise VideoError(self.path, LATE.format(self.limit) if late else _why(self.path, error)) from error
+            raise VideoError(self.path, LATE.format(self.limit) if late else _why(self.file, error)) from error
         streams = [
             stream for stream in self.container.streams.video if not stream.disposition & Disposition.attached_pic
         ]
@@ -234,6 +238,11 @@ def _needed(pts: np.ndarray, keys: np.ndarray, order: np.ndarray) -> np.ndarray:
     return keys[np.maximum(place, 0)]
 
 
+def forget() -> None:
+    """Drop all lists of packets, so that the next opening of a file makes its own: for measuring."""
+    _tables.clear()
+
+
 def _remember(name: tuple[str, int, int], table: Table) -> None:
     """Keep the table for the file's next opening, and forget the oldest beyond TABLE_FRAMES frames in all."""
     _tables[name] = table
@@ -241,18 +250,26 @@ def _remember(name: tuple[str, int, int], table: Table) -> None:
         _tables.popitem(last=False)
 
 
-def _regular(path: str) -> os.stat_result:
+def _located(path: str) -> tuple[str, str]:
+    """The file that holds a video, and FFmpeg's words for the part of it that is the video; "" for all."""
+    match = re.fullmatch(r"(.+\.tar)::(\d+)\+(\d+)::.*", path, re.DOTALL)
+    if not match:
+        return path, ""
+    return match[1], f"subfile,,start,{match[2]},end,{int(match[2]) + int(match[3])},,:"
+
+
+def _regular(path: str, file: str) -> os.stat_result:
     """The file's status; VideoError for what is not a file, is empty or may not be read."""
     try:
-        found = os.stat(path)
+        found = os.stat(file)
     except OSError as error:
-        broken = os.path.islink(path) and isinstance(error, FileNotFoundError)
+        broken = os.path.islink(file) and isinstance(error, FileNotFoundError)
         raise VideoError(path, "broken link" if broken else (error.strerror or "unreadable").lower()) from error
     if not stat.S_ISREG(found.st_mode):
         raise VideoError(path, "not a regular file")
     if not found.st_size:
         raise VideoError(path, "zero bytes")
-    if not os.access(path, os.R_OK):
+    if not os.access(file, os.R_OK):
         raise VideoError(path, "permission denied")
     return found
 

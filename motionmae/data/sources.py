@@ -17,6 +17,7 @@ from pathlib import Path
 from motionmae.config import Data
 from motionmae.data import manifest
 from motionmae.data.scan import label_of, promises, walk
+from motionmae.data.shards import is_shards, members
 from motionmae.errors import MotionMAEError
 
 PATHS = ("path", "video", "file", "filename", "file_name", "filepath", "file_path", "video_path", "video_name", "name")
@@ -38,8 +39,8 @@ class Videos:
     def told(self) -> str:
         """One line for the log: how many videos, and what is missing."""
         classes = f" of {len(set(self.labels))} classes" if self.labels else ""
-        lost = f"; {len(self.missing)} more are listed but missing or unusable, first {self.missing[0]}"
-        return f"{len(self.paths)} videos{classes}{lost if self.missing else ''}"
+        lost = f"; {len(self.missing)} more are listed but missing or unusable, first " if self.missing else ""
+        return f"{len(self.paths)} videos{classes}{lost}{''.join(self.missing[:1])}"
 
 
 def find(data: Data) -> Videos:
@@ -50,6 +51,8 @@ def find(data: Data) -> Videos:
     path, root = data.path, data.root
     if not path or not os.path.exists(path):
         raise MotionMAEError(f"--data.path {path!r}: there is no such folder, manifest or list")
+    if is_shards(path):
+        return _videos(members(path), [])
     if os.path.isdir(path):
         splits = sorted(glob.glob(os.path.join(glob.escape(path), "*_test_split[0-9].txt")))
         found = _resolved(_hmdb(splits, data.split), path, root) if splits else _below(path)

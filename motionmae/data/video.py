@@ -68,7 +68,7 @@ def probe(path: str | os.PathLike[str], limit: float = 60.0) -> VideoInfo:
     with open_video(path, limit) as video:
         if isinstance(video, Video):
             return video.info()
-        height, width = video.shape()
+        height, width = video.shape
         return VideoInfo(len(video), video.rate, True, video.duration, height, width, "images", 1, False)
 
 
