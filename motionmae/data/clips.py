@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,18 @@ class Clips(Dataset[list[Sample]]):
                 f"{len(self.failures)} videos, the last {self.files[index]}; motionmae scan tells which and why"
             )
 
+    def frames_of(self, path: Path, key: int) -> list[int]:
+        """The numbers of the frames, sorted, that the sample of this key takes from the video."""
+        with open_video(path) as video:
+            return sorted(set(self.choose(video, self.draws(key))))
+
+    def draws(self, key: int) -> list[float]:
+        """All that is random about a sample before it reaches the device, in [0, 1): start, crop (4), flip, parts."""
+        return np.random.default_rng(key).random(6 + len(self.offsets)).tolist()
+
     def samples(self, index: int, keys: Sequence[int]) -> list[Sample]:
         """One clip for each key, all from one opening; raises VideoError."""
-        drawn = [np.random.default_rng(key).random(6 + len(self.offsets)).tolist() for key in keys]
+        drawn = [self.draws(key) for key in keys]
         with self.kept.get(index) or open_video(self.files[index]) as video:
             if self.data.cache and index not in self.kept:
                 self.kept[index] = video = Kept(video)
@@ -105,7 +114,7 @@ class Clips(Dataset[list[Sample]]):
             places = {number: at for at, number in enumerate(sorted({n for wish in wishes for n in wish}))}
             frames = video.read(list(places))
         return [
-            self.sample(frames[[places[number] for number in wish]], index, key, draws)
+            self.sample(_taken(frames, [places[number] for number in wish]), index, key, draws)
             for wish, key, draws in zip(wishes, keys, drawn, strict=True)
         ]
 
@@ -160,7 +169,7 @@ class Views(Dataset[list[Sample]]):
             raise MotionMAEError(str(error)) from error
         label = {"label": self.labels[index]} if self.labels else {}
         boxes = square_boxes(frames.shape[1], frames.shape[2], self.crops)
-        cuts = [(frames[[places[number] for number in wish]], box) for wish in wishes for box in boxes]
+        cuts = [(_taken(frames, [places[number] for number in wish]), box) for wish in wishes for box in boxes]
         return [
             {
                 "clip": crop(part, box, self.size, False),
@@ -184,6 +193,11 @@ class Views(Dataset[list[Sample]]):
             ]
             return [video.at(seconds(video.duration, self.offsets, fps, start, data.short)) for start in starts]
         return views(len(video), self.offsets, self.number, data.short)
+
+
+def _taken(frames: UInt8[Tensor, "t h w c"], places: list[int]) -> UInt8[Tensor, "n h w c"]:
+    """The frames at these places; the same tensor where these are all of them, in order."""
+    return frames if places == list(range(len(frames))) else frames[places]
 
 
 class Order(Sampler[list[Place]]):
@@ -221,7 +235,9 @@ def collate(items: Sequence[list[Sample]]) -> dict[str, Tensor]:
     }
 
 
-def loader(dataset: Dataset[list[Sample]], order: Order, data: Data, pin: bool) -> Iterator[dict[str, Tensor]]:
+def loader(
+    dataset: Dataset[list[Sample]], order: Order, data: Data, pin: bool
+) -> Generator[dict[str, Tensor], None, None]:
     """The batches of an order, decoded by `data.workers` processes that live as long as the iterator."""
     many = {"prefetch_factor": data.prefetch, "persistent_workers": True} if data.workers else {}
     batches = DataLoader(

@@ -12,7 +12,7 @@ import re
 import stat
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -30,6 +30,8 @@ FORMATS = (
 )
 # Codecs whose key frames are what they say: decoding may start there. All others are decoded from the file's start.
 SEEKABLE = frozenset("h264 hevc vp8 vp9 av1 mpeg4 mpeg1video mpeg2video mjpeg prores ffv1 dnxhd".split())  # noqa: SIM905
+# Codecs whose pictures say truly that no other picture needs them: those are not decoded unless they are wanted.
+SKIPPABLE = frozenset(("h264", "mpeg4", "mpeg1video", "mpeg2video"))
 # Containers with one packet a picture and its time beside it; in others the first pictures are decoded to make sure.
 TRUSTED = frozenset(("mov", "matroska", "ivf", "flv"))
 MAX_PACKETS = 20_000_000
@@ -192,20 +194,44 @@ class Source:
         except av.error.FFmpegError as error:
             raise VideoError(self.path, f"undecodable at packet {self.position - 1}: {error.strerror}") from error
 
-    def between(self, first: int, last: int) -> Iterator[av.VideoFrame]:
-        """The pictures of the packets from key frame `first` to `last`."""
+    def between(self, first: int, needed: Sequence[int]) -> Iterator[av.VideoFrame]:
+        """The pictures of the `needed` packets (sorted), and of others on the way there from key frame `first`."""
         if not 0 <= first - self.position <= NEAR:
             self._jump(first)
         for _ in range(first - self.position):
             next(self.packets, None)
         self.position = first
-        self.stream.codec_context.flush_buffers()
-        for packet in itertools.islice(self.packets, last - first + 1):
-            if packet.pts != self.table.pts[self.position]:
+        codec, pts, wanted, skipping = self.stream.codec_context, self.table.pts, set(needed), None
+        codec.flush_buffers()
+        lean = codec.codec.canonical_name in SKIPPABLE
+        for packet in itertools.islice(self.packets, max(needed) - first + 1):
+            if packet.pts != pts[self.position]:
                 raise Lost
+            if lean and skipping != (skip := self.position not in wanted):
+                codec.skip_frame, skipping = "NONREF" if skip else "DEFAULT", skip
             self.position += 1
             yield from self._decode(packet)
         yield from self._decode(None)
+
+    def plainly(self, wanted: Sequence[int]) -> int:
+        """Open the file anew and decode these pictures (sorted) to RGB in the plainest way: the ceiling of a reader.
+
+        All pictures from the key frame on are decoded, as by a reader that knows where to look but nothing more.
+        Returns how many of the wanted ones came.
+        """
+        self.container.close()
+        self._open()
+        table, found = self.table, 0
+        if table.seekable and table.key[wanted[0]]:
+            self.container.seek(int(table.pts[table.key[wanted[0]]]), stream=self.stream)
+        times, last = set(table.times[list(wanted)].tolist()), int(table.times[wanted[-1]])
+        for number, frame in enumerate(self.container.decode(self.stream)):
+            if frame.pts in times if table.timed else number in wanted:
+                frame.to_ndarray(format="rgb24", threads=1)
+                found += 1
+            if frame.pts >= last if table.timed else number >= wanted[-1]:
+                break
+        return found
 
     def _jump(self, first: int) -> None:
         """Seek so that key frame `first` is the next packet."""

@@ -40,7 +40,8 @@ def run(config: Prepare) -> None:
         task = bar.add_task("", total=len(work))
         for job, result in each(prepare, work, min(config.workers or available(), len(work)), seconds_for):
             if isinstance(result, Failure):
-                console.print(f"motionmae: not prepared: {job.source}: {result.reason}", highlight=False, markup=False)
+                reason = result.reason if job.source in result.reason else f"{job.source}: {result.reason}"
+                console.print(f"not prepared: {reason}", highlight=False, markup=False, soft_wrap=True)
                 failed += 1
             else:
                 entries.append(result)
@@ -49,11 +50,14 @@ def run(config: Prepare) -> None:
         raise MotionMAEError(f"{config.source}: none of its {len(work)} videos could be prepared")
     entries.sort(key=lambda entry: entry.path)
     write_manifest(os.path.join(config.out, "manifest.csv"), entries)
-    console.print(f"{len(entries) - before} prepared, {before} were there, {failed} failed: {config.out}/manifest.csv")
+    console.print(
+        f"{len(entries) - before} prepared, {before} were there, {failed} failed: {config.out}/manifest.csv",
+        soft_wrap=True,
+    )
     gained(console, work, entries)
     if config.shard:
         count = shards.pack(entries, os.path.join(config.out, "shards"), config.shard)
-        console.print(f"{count} shards: {config.out}/shards")
+        console.print(f"{count} shards: {config.out}/shards", soft_wrap=True)
 
 
 def gained(console: Console, work: Sequence[Job], entries: Sequence[Entry]) -> None:
@@ -68,6 +72,7 @@ def gained(console: Console, work: Sequence[Job], entries: Sequence[Entry]) -> N
         f"a clip of 16 frames in {slow * 1e3:.0f} ms before, {fast * 1e3:.0f} ms now: {slow / fast:.1f}x faster; "
         f"{sizes[0]:.1f} MB before, {sizes[1]:.1f} MB now",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -1,0 +1,14 @@
+"""`motionmae bench CHOICE`: measure one thing; each choice has a module of its own."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from motionmae.config import BenchData
+
+HOME = {BenchData: "bench_data"}
+
+
+def run(config: BenchData) -> None:
+    """Run the bench that the config is for."""
+    import_module(f"motionmae.tasks.{HOME[type(config)]}").run(config)

@@ -1,0 +1,133 @@
+"""`motionmae bench data`: how fast clips come from the disk, against the decoder alone, and what to do about it."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from motionmae.config import BenchData
+from motionmae.data.clips import Clips, Order, loader, pretraining_offsets
+from motionmae.data.packets import Source, forget
+from motionmae.data.processes import available
+from motionmae.data.sources import find
+from motionmae.data.video import VideoInfo, probe
+from motionmae.errors import MotionMAEError
+
+LONG, LARGE = 60, 400
+"""Frames between key frames, and pixels of the short side, above which preparing pays."""
+
+
+def run(config: BenchData) -> None:
+    """Print clips per second in one process and in workers, the decoder's ceiling, the memory, and one advice."""
+    found = find(config.data)
+    paths = [path for path in found.paths if path.is_file() or "::" in str(path)]
+    if not paths:
+        raise MotionMAEError(f"--data.path {config.data.path}: holds no video files, only folders of images")
+    offsets = pretraining_offsets(config.frames, config.data.stride, "clip", 1)
+    dataset = Clips(paths, config.data, offsets, config.size, seed=0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    print(f"{found.told()}; clips of {len(offsets)} frames at stride {config.data.stride}, {config.size} pixels")
+    ours, alone = speeds(dataset, config.clips)
+    ratio = ours / alone
+    print(f"one process: {ours:.1f} clips/s; the decoder alone, to RGB: {alone:.1f} clips/s; ratio {ratio:.2f}")
+    workers = config.data.workers
+    if workers:
+        together = with_workers(dataset, config)
+        print(
+            f"{workers} workers: {together:.1f} clips/s, {together / workers:.1f} a worker, on {available()} processors"
+        )
+    early, late = memory(dataset, config.reads)
+    print(f"memory: {early:.0f} MB after {config.reads // 4} reads, {late:.0f} MB after {config.reads}")
+    torch.set_num_threads(threads)
+    print(advice(config, [probe(path) for path in paths[:: max(1, len(paths) // 20)]], ratio))
+
+
+def speeds(dataset: Clips, clips: int) -> tuple[float, float]:
+    """Clips per second of the data set and of the decoder alone, in turns on the same frames of the same files.
+
+    Each opening lists the packets anew, as in the first epoch; what the decoder alone needs to know is told to it.
+    """
+    spent = [0.0, 0.0]
+    done = 0
+    for place in itertools.islice(_places(len(dataset)), max(1, clips // dataset.data.repeats)):
+        forget()
+        begun = time.perf_counter()
+        samples = dataset[place]
+        taken = time.perf_counter() - begun
+        path = dataset.files[samples[0]["index"]]
+        alone = [_alone(dataset, path, sample["key"]) for sample in samples]
+        if all(alone):
+            spent, done = [spent[0] + taken, spent[1] + sum(alone)], done + len(samples)
+    if not done:
+        raise MotionMAEError(f"--data.path {dataset.data.path}: nothing in it can be decoded in the plainest way")
+    return done / spent[0], done / spent[1]
+
+
+def _places(length: int):
+    return (place for epoch in itertools.count() for place in ((epoch, index) for index in range(length)))
+
+
+def _alone(dataset: Clips, path: Path, key: int) -> float:
+    """Seconds of the decoder alone for the frames of one sample; 0 where it does not find them all."""
+    wanted = dataset.frames_of(path, key)
+    source = Source(path, 60.0)
+    begun = time.perf_counter()
+    came = source.plainly(wanted)
+    spent = time.perf_counter() - begun
+    source.close()
+    return spent if came == len(wanted) else 0.0
+
+
+def with_workers(dataset: Clips, config: BenchData) -> float:
+    """Clips per second from the workers together, after each has given its first batch."""
+    batch = 4 * config.data.repeats
+    batches = loader(dataset, Order(len(dataset), 4, 4, 0), config.data, pin=False)
+    for _ in range(config.data.workers):
+        next(batches)
+    count = max(config.data.workers * config.data.prefetch * 2, config.clips // batch)
+    begun = time.perf_counter()
+    for _ in range(count):
+        next(batches)
+    spent = time.perf_counter() - begun
+    batches.close()
+    return count * batch / spent
+
+
+def memory(dataset: Clips, reads: int) -> tuple[float, float]:
+    """Megabytes of this process after a quarter of the reads and after all: what a worker needs."""
+    early = 0.0
+    for number, place in enumerate(itertools.islice(_places(len(dataset)), reads), 1):
+        dataset[place]
+        if number == max(1, reads // 4):
+            early = _megabytes()
+    return early, _megabytes()
+
+
+def _megabytes() -> float:
+    """Resident memory now, or at most until now where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def advice(config: BenchData, videos: Sequence[VideoInfo], ratio: float) -> str:
+    """One sentence: what would make the data come faster."""
+    long = sum(video.keyframe_spacing > LONG or min(video.height, video.width) > LARGE for video in videos)
+    cores, workers, repeats = available(), config.data.workers, config.data.repeats
+    if long > len(videos) / 4:
+        return f"advice: motionmae prepare, as {long} of {len(videos)} videos are large or have key frames far apart."
+    if workers < cores:
+        return f"advice: more workers, up to --data.workers {cores}, one for each processor."
+    if repeats == 1 and not config.data.cache:
+        return "advice: --data.repeats 2 or 4 where the model still waits: several clips from each opening."
+    return (
+        "advice: nothing to change; more processors would help." if ratio > 0.8 else "advice: fewer crops and repeats."
+    )
