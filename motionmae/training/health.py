@@ -1,4 +1,4 @@
-"""Is the run well? Steps that are not finite are counted and, past a budget, dumped; parts that learn nothing are named."""
+"""Is the run well? Steps that are not finite are counted and, past a budget, dumped; idle parts are named."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Plateaus:
             return []
         means = {name: sum(values) / len(values) for name, values in self.readings.items()}
         told = [
-            f"step {step}: {name} is on a plateau: over the last {step - self.begun} steps its loss was {mean:.3f} of a "
-            f"trivial prediction's, so it has learnt nothing yet; try another learning rate, or look at its pictures"
+            f"step {step}: {name} is on a plateau: over the last {step - self.begun} steps its loss was {mean:.3f} of "
+            f"a trivial prediction's, so it has learnt nothing yet; try another learning rate, or look at its pictures"
             for name, mean in means.items()
             if mean >= LEARNT
         ]
@@ -76,10 +76,16 @@ def dump(
     """
     ranks = runtime.gather([asdict(bad) for bad in budget.bad])
     steps = [
-        {"step": same[0]["step"], "norm": same[0]["norm"], "ranks": [{k: b[k] for k in ("batches", "losses")} for b in same]}
+        {
+            "step": same[0]["step"],
+            "norm": same[0]["norm"],
+            "ranks": [{k: b[k] for k in ("batches", "losses")} for b in same],
+        }
         for same in zip(*ranks, strict=True)
     ]
-    tensors = {f"model/{name}": parallel.full(value).cpu().contiguous() for name, value in objective.state_dict().items()}
+    tensors = {
+        f"model/{name}": parallel.full(value).cpu().contiguous() for name, value in objective.state_dict().items()
+    }
     file = folder / "dumps" / f"step-{step:08d}.safetensors"
     if runtime.main:
         told = {"plan": asdict(plan), "seed": config["seed"], "steps": steps}
@@ -145,9 +151,7 @@ def describe(result: dict[str, Any]) -> str:
 
 def _examine(objective: nn.Module, batch: dict[str, Any], runtime: Runtime, plain: bool) -> dict[str, Any]:
     culprits: list[str] = []
-    hooks = [
-        module.register_forward_hook(_watch(name, culprits)) for name, module in objective.named_modules() if name
-    ]
+    hooks = [module.register_forward_hook(_watch(name, culprits)) for name, module in objective.named_modules() if name]
     objective.zero_grad(set_to_none=True)
     with torch.autocast(runtime.device.type, enabled=False) if plain else runtime.autocast():
         loss = objective(batch)["loss"]

@@ -19,10 +19,12 @@ from motionmae.errors import MotionMAEError
 from motionmae.training import checkpoint, health, parallel, rehearsal
 from motionmae.training.checkpoint import State
 from motionmae.training.console import Interrupts
-from motionmae.training.log import Log, plain
+from motionmae.training.log import Log, open_folder, plain
 from motionmae.training.meter import Meter
 from motionmae.training.optim import Plan, adamw, average, follow, learning_rate
 from motionmae.training.runtime import Agreement, Runtime
+
+__all__ = ["fit", "open_folder", "train_step"]
 
 Batches = Callable[[int], Iterable[dict[str, Any]]]
 Inspect = Callable[[int], dict[str, float]]
@@ -89,6 +91,7 @@ class Course:
         meter, agreement = Meter(), Agreement(runtime)
         budget, plateaus = health.Budget(run), health.Plateaus(run)
         state.objective.train()
+        done = first
         for step in range(first, plan.steps):
             rate = learning_rate(step, plan, self.optim)
             for group in state.optimizer.param_groups:

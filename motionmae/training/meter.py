@@ -74,7 +74,7 @@ class Meter:
         self.begun += time.perf_counter() - self.paused
 
     def read(self, runtime: Runtime) -> tuple[dict[str, float], list[bool], list[Bad]]:
-        """Means since the last reading over ranks and sound steps, whether each step was sound, and those that were not.
+        """Means over ranks and sound steps since the last reading, whether each step was sound, and the unsound ones.
 
         Waits for the device. All ranks find the same steps unsound, as they share the gradient.
         """

@@ -32,7 +32,9 @@ class Rehearsal:
     memory: int
 
 
-def rehearse(module: nn.Module, batch: dict[str, Any], runtime: Runtime, warm: bool, resumed: bool = False) -> Rehearsal:
+def rehearse(
+    module: nn.Module, batch: dict[str, Any], runtime: Runtime, warm: bool, resumed: bool = False
+) -> Rehearsal:
     """Time and memory of one micro-batch; `warm` runs it once before, where the first time is not like the others.
 
     `resumed` says that the optimiser's own tensors are on the device already.
@@ -56,7 +58,11 @@ def rehearse(module: nn.Module, batch: dict[str, Any], runtime: Runtime, warm: b
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         begun = time.perf_counter()
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value) if not cuda else contextlib.nullcontext():
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)
+            if not cuda
+            else contextlib.nullcontext()
+        ):
             _pass(module, batch, runtime)
         if cuda:
             torch.cuda.synchronize()

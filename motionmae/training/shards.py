@@ -70,9 +70,7 @@ def verify(folder: Path) -> None:
             raise ValueError(f"the checksum of {name} does not match")
 
 
-def read(
-    folder: Path, state: dict[str, Tensor], parameters: dict[str, Tensor], runtime: Runtime
-) -> dict[str, Tensor]:
+def read(folder: Path, state: dict[str, Tensor], parameters: dict[str, Tensor], runtime: Runtime) -> dict[str, Tensor]:
     """The folder's tensors: whole, or cut like the tensors of `state` and, for the optimiser, like its parameters."""
     reader = dcp.FileSystemReader(folder)
     tensors: dict[str, Tensor] = {}
