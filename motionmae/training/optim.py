@@ -107,4 +107,5 @@ def follow(mean: dict[str, torch.Tensor], module: nn.Module, optim: Optim, step:
         return
     decay = min(optim.ema, (1 + step) / (10 + step))
     parameters = dict(module.named_parameters())
-    torch._foreach_lerp_(list(mean.values()), [parameters[name] for name in mean], 1 - decay)
+    values, targets = list(mean.values()), [parameters[name].detach() for name in mean]
+    torch._foreach_lerp_(values, targets, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]

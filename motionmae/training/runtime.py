@@ -150,7 +150,7 @@ def leaving(runtime: Runtime) -> Iterator[None]:
     except RuntimeError as error:
         if runtime.ranks > 1 and _lost(error):
             raise MotionMAEError(
-                f"rank {runtime.rank} of {runtime.ranks}: another rank has ended or cannot be reached, so this one ends too; "
+                f"rank {runtime.rank} of {runtime.ranks}: another rank has ended or is out of reach; this ends too: "
                 f"its own last words say why ({str(error).splitlines()[0][:160]})"
             ) from error
         raise

@@ -12,9 +12,11 @@ import zlib
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from motionmae.errors import MotionMAEError
 from motionmae.training.runtime import Runtime
@@ -36,7 +38,7 @@ def write(target: Path, tensors: dict[str, Tensor], about: dict[str, str], runti
     problem = runtime.share(problem)
     if problem is None:
         try:
-            dcp.save(dict(tensors), storage_writer=dcp.FileSystemWriter(aside))
+            save(dict(tensors), storage_writer=FileSystemWriter(aside))
             sums = {file.name: crc(file) for file in sorted(aside.glob(f"__{runtime.rank}_*"))}
         except Exception as error:  # a rank's own, or that of another which it was told of
             problem = f"rank {runtime.rank}: {str(error).splitlines()[0]}"
@@ -72,7 +74,7 @@ def verify(folder: Path) -> None:
 
 def read(folder: Path, state: dict[str, Tensor], parameters: dict[str, Tensor], runtime: Runtime) -> dict[str, Tensor]:
     """The folder's tensors: whole, or cut like the tensors of `state` and, for the optimiser, like its parameters."""
-    reader = dcp.FileSystemReader(folder)
+    reader = FileSystemReader(folder)
     tensors: dict[str, Tensor] = {}
     for name, saved in reader.read_metadata().state_dict_metadata.items():
         assert isinstance(saved, TensorStorageMetadata), name
@@ -83,7 +85,7 @@ def read(folder: Path, state: dict[str, Tensor], parameters: dict[str, Tensor], 
             tensors[name] = torch.empty_like(like, dtype=saved.properties.dtype, requires_grad=False)
         else:
             tensors[name] = torch.empty(saved.size, dtype=saved.properties.dtype)
-    dcp.load(tensors, storage_reader=reader, no_dist=runtime.ranks == 1)
+    load(tensors, storage_reader=reader, no_dist=runtime.ranks == 1)
     return tensors
 
 
