@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -146,7 +147,9 @@ def _shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         for name, value in saved.items()
         if isinstance(value, TensorStorageMetadata) and name.startswith(("model/", "average/"))
     }
-    fill(content, storage_reader=reader, no_dist=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is meant
+        fill(content, storage_reader=reader, no_dist=True)
     return content, json.loads((folder / "about.json").read_text())
 
 

@@ -62,7 +62,9 @@ class Log:
         self._keep(self.progress.show(step, summary(shown)))
 
     def say(self, message: str) -> None:
-        """A message on lines of its own, on the console and in log.txt."""
+        """A message on lines of its own, on the console and in log.txt; nothing where it is empty."""
+        if not message:
+            return
         self.progress.close()
         self.runtime.say(message)
         self._keep(message)

@@ -60,7 +60,8 @@ def fit(
     log = Log(folder, first, plan.steps, config, runtime)
     try:
         with Interrupts() as interrupts:
-            log.say("\n".join(filter(None, (about, f"{folder}: going on from step {first}" if first else ""))))
+            for sentence in (about, f"{folder}: going on from step {first}" if first else ""):
+                log.say(sentence)
             stream = iter(batches(first))
             batch = next(stream)
             wrapped = _ready(state, batch, plan, first, run, runtime, log)

@@ -31,10 +31,10 @@ def place(objective: nn.Module, run: Run, runtime: Runtime) -> nn.Module:
     if runtime.ranks == 1:
         raise MotionMAEError("--run.parallel fsdp: needs several ranks (torchrun); this run has one")
     module = copy.deepcopy(objective)
-    mesh = init_device_mesh(runtime.device.type, (runtime.ranks,))
-    for part in [part for part in module.modules() if isinstance(part, nn.ModuleList)]:
-        for block in part:
-            fully_shard(block, mesh=mesh)
+    mesh = init_device_mesh(runtime.device.type, (runtime.ranks,), mesh_dim_names=("ranks",))
+    lists = [part for part in module.modules() if isinstance(part, nn.ModuleList)]
+    for block in [block for part in reversed(lists) for block in part]:  # inner ones first
+        fully_shard(block, mesh=mesh)
     fully_shard(module, mesh=mesh)
     if runtime.main:
         objective.to(runtime.device)

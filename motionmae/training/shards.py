@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 import zlib
 from pathlib import Path
 
@@ -85,7 +86,9 @@ def read(folder: Path, state: dict[str, Tensor], parameters: dict[str, Tensor], 
             tensors[name] = torch.empty_like(like, dtype=saved.properties.dtype, requires_grad=False)
         else:
             tensors[name] = torch.empty(saved.size, dtype=saved.properties.dtype)
-    load(tensors, storage_reader=reader, no_dist=runtime.ranks == 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one rank is meant
+        load(tensors, storage_reader=reader, no_dist=runtime.ranks == 1)
     return tensors
 
 
