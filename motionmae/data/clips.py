@@ -5,6 +5,7 @@ Not on the number of workers or ranks, nor on what was read before: so a run can
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
@@ -264,3 +265,6 @@ def loader(
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)  # a worker's parallelism is the other workers
+    # A stop is asked of the whole group of processes: the training process ends the step in hand and then its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

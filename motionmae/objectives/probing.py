@@ -1,4 +1,4 @@
-"""Frozen features to accuracies: k-NN and a linear probe. Pure functions of cached features; no data, no loop."""
+"""Frozen features to accuracies, and to their rank. Pure functions of cached features; no data, no loop."""
 
 from __future__ import annotations
 
@@ -58,3 +58,16 @@ def linear(
 def accuracy(scores: Float[Tensor, "m classes"], labels: Int[Tensor, " m"]) -> float:
     """The share of rows whose highest score is at the label, in [0, 1]."""
     return (scores.argmax(1) == labels).float().mean().item()
+
+
+def effective_rank(features: Features) -> float:
+    """How many directions the centred features fill, in [1, min(n, d)]; near 1 they have collapsed.
+
+    The exponential of the entropy of the singular values over their sum (Roy and Vetterli, 2007, EUSIPCO). Centring is
+    ours: a large common offset would hide all else. 1.0 where all rows are equal.
+    """
+    values = torch.linalg.svdvals((features - features.mean(0)).double())
+    total = values.sum()
+    if total <= 1e-12:
+        return 1.0
+    return float(torch.special.entr(values / total).sum().exp())
