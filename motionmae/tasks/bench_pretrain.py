@@ -129,7 +129,7 @@ def _reference(
     here: Runtime,
     steps: int,
 ) -> tuple[float, float] | None:
-    """Median seconds of our step and of the reference's, taken in turns on one batch; None where it is not installed."""
+    """Median seconds of our step and of the reference's, in turns on one batch; None where it is not installed."""
     if importlib.util.find_spec("transformers") is None:
         return None
     from transformers import VideoMAEConfig, VideoMAEForPreTraining
@@ -145,7 +145,7 @@ def _reference(
             decoder_intermediate_size=int(model.decoder.width * model.mlp_ratio), use_mean_pooling=False,
         )
     )  # fmt: skip
-    theirs.to(here.device)
+    theirs = theirs.to(device=here.device)
     objective = build(settings)
     now, after = objective.frames(batch["clip"])
     masked = objective.draw(now, after, batch["key"])[1]
