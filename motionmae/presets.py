@@ -8,6 +8,7 @@ from typing import Any
 from motionmae.config import (
     BenchData,
     BenchPretrain,
+    BenchSegment,
     Data,
     Decoder,
     Demo,
@@ -90,7 +91,10 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("Make videos, pretrain, measure and report: the whole chain in minutes on a CPU.", {"": Demo()}),
     "scan": Command("Examine a folder: what videos are there, and what can be used.", {"": Scan()}),
     "prepare": Command("Re-encode videos so that training reads them faster.", {"": Prepare()}),
-    "bench": Command("Measure speed against a reference.", {"pretrain": BenchPretrain(), "data": BenchData()}),
+    "bench": Command(
+        "Measure speed against a reference.",
+        {"pretrain": BenchPretrain(), "data": BenchData(), "segment": BenchSegment()},
+    ),
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
     "segment": Command(
         "Segment objects through a video from the masks of one frame, and score masks as DAVIS does.",
