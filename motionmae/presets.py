@@ -7,6 +7,7 @@ from typing import Any
 
 from motionmae.config import (
     BenchData,
+    BenchLoop,
     BenchPretrain,
     Data,
     Decoder,
@@ -17,6 +18,7 @@ from motionmae.config import (
     Optim,
     Prepare,
     Pretrain,
+    Report,
     Run,
     Scan,
     SegmentDavis,
@@ -90,8 +92,11 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("Make videos, pretrain, measure and report: the whole chain in minutes on a CPU.", {"": Demo()}),
     "scan": Command("Examine a folder: what videos are there, and what can be used.", {"": Scan()}),
     "prepare": Command("Re-encode videos so that training reads them faster.", {"": Prepare()}),
-    "bench": Command("Measure speed against a reference.", {"pretrain": BenchPretrain(), "data": BenchData()}),
+    "bench": Command(
+        "Measure speed against a reference.", {"pretrain": BenchPretrain(), "data": BenchData(), "loop": BenchLoop()}
+    ),
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
+    "report": Command("Make one HTML page of one or several runs.", {"": Report()}),
     "segment": Command(
         "Segment objects through a video from the masks of one frame, and score masks as DAVIS does.",
         {"davis": SegmentDavis(), "video": SegmentVideo(), "score": SegmentScore()},
