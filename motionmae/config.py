@@ -366,6 +366,31 @@ class BenchPretrain:
     run: Run = field(default_factory=Run)
 
 
+@dataclass(frozen=True)
+class BenchLoop:
+    """Measure what the training loop costs over the same step written by hand."""
+
+    preset: Positional[str] = "tiny"
+    """A preset of motionmae pretrain."""
+    batch: int = 8
+    """Clips in a step."""
+    steps: int = 40
+    """Steps of each turn; the first three are not timed."""
+    turns: int = 5
+    """Turns of the loop and of the hand-written step, one after the other; the medians are shown."""
+    run: Run = field(default_factory=Run)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Make one HTML page of one or several run folders, side by side."""
+
+    runs: Positional[tuple[str, ...]] = ()
+    """Run folders, from motionmae pretrain and the other commands that train."""
+    out: str = "report.html"
+    """The page; nothing in it is fetched from anywhere."""
+
+
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     """The dataclass `kind` from the nested dict that `dataclasses.asdict` and JSON make of it; missing fields default.
 

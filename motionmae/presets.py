@@ -7,6 +7,7 @@ from typing import Any
 
 from motionmae.config import (
     BenchData,
+    BenchLoop,
     BenchPretrain,
     BenchSegment,
     Data,
@@ -18,6 +19,7 @@ from motionmae.config import (
     Optim,
     Prepare,
     Pretrain,
+    Report,
     Run,
     Scan,
     SegmentDavis,
@@ -66,8 +68,8 @@ RECIPES: dict[str, Pretrain] = {
     "hmdb51": Pretrain(mask=Mask(ratio=0.75), data=Data(stride=2), optim=Optim(epochs=4800.0, lr=3e-4, batch=192)),
 }
 
-# Ours, chosen by experiment (docs/log.md). Differences on one scale for the whole clip are learnt by the time head, those
-# normalised cube by cube hardly; but with the weight of 1 they keep the space head on its first plateau.
+# Ours, chosen by experiment (docs/log.md). Differences on one scale for the whole clip are learnt by the time head,
+# those normalised cube by cube hardly; but with a weight of 1 they keep the space head on its first plateau.
 TINY = Pretrain(
     model=SIZES["tiny"],
     mask=Mask(kind="random", ratio=0.85, decode_ratio=0.5),
@@ -93,9 +95,10 @@ COMMANDS: dict[str, Command] = {
     "prepare": Command("Re-encode videos so that training reads them faster.", {"": Prepare()}),
     "bench": Command(
         "Measure speed against a reference.",
-        {"pretrain": BenchPretrain(), "data": BenchData(), "segment": BenchSegment()},
+        {"pretrain": BenchPretrain(), "data": BenchData(), "segment": BenchSegment(), "loop": BenchLoop()},
     ),
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
+    "report": Command("Make one HTML page of one or several runs.", {"": Report()}),
     "segment": Command(
         "Segment objects through a video from the masks of one frame, and score masks as DAVIS does.",
         {"davis": SegmentDavis(), "video": SegmentVideo(), "score": SegmentScore()},

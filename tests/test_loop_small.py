@@ -115,6 +115,7 @@ def test_a_compiler_that_fails_is_named_and_done_without(tmp_path, capsys, monke
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
 def test_a_compiled_run_learns_the_same(tmp_path, capsys):
     for out, compiled in (("a", True), ("b", False)):
         runs.fit_toy(runs.toy_config(tmp_path / out, compile=compiled), runs.Toy(0.0))

@@ -261,6 +261,9 @@ def loader(
         raise MotionMAEError(
             str(error).strip().splitlines()[-1].removeprefix("motionmae.errors.MotionMAEError: ")
         ) from None
+    finally:  # workers ignore SIGTERM, so none may be left for the end of the process to wait for
+        if data.workers and batches._iterator is not None:
+            batches._iterator._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _one_thread(worker: int) -> None:

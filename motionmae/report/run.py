@@ -23,7 +23,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def curve(metrics: list[dict[str, Any]], name: str) -> page.Points:
     """The points (step, value) at which a quantity was logged."""
-    return [(line["step"], line[name]) for line in metrics if name in line]
+    return [(float(line["step"]), float(line[name])) for line in metrics if name in line]
 
 
 def loss_charts(folder: Path) -> str:

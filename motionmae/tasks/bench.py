@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from motionmae.config import BenchData, BenchPretrain, BenchSegment
+from motionmae.config import BenchData, BenchLoop, BenchPretrain, BenchSegment
 
-HOME = {BenchData: "bench_data", BenchPretrain: "bench_pretrain", BenchSegment: "segment.bench"}
+HOME = {
+    BenchData: "bench_data",
+    BenchLoop: "bench_loop",
+    BenchPretrain: "bench_pretrain",
+    BenchSegment: "segment.bench",
+}
 
 
-def run(config: BenchData | BenchPretrain | BenchSegment) -> None:
+def run(config: BenchData | BenchLoop | BenchPretrain | BenchSegment) -> None:
     """Run the bench that the config is for."""
     import_module(f"motionmae.tasks.{HOME[type(config)]}").run(config)

@@ -11,8 +11,7 @@ from typing import Any
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
 from motionmae.training.checkpoint import write_text
-from motionmae.training.console import Progress
-from motionmae.training.runtime import Runtime
+from motionmae.training.runtime import Progress, Runtime
 
 # What may change between a run and its resumption without changing what is learnt.
 FREE = ("run.", "data.workers", "data.prefetch", "data.cache", "data.path")
@@ -30,6 +29,8 @@ class Log:
         self.board = self.remote = None
         if not runtime.main:
             return
+        if config.run.wandb:
+            self.remote = _wandb(folder, config)
         self.path = folder / "metrics.jsonl"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -41,8 +42,6 @@ class Log:
             self.board = SummaryWriter(str(folder), purge_step=first + 1)
         except OSError as error:
             raise MotionMAEError(f"{folder}: the log cannot be written ({error})") from error
-        if config.run.wandb:
-            self.remote = _wandb(folder, config)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One line, and one point a curve. Raises MotionMAEError where the disk does not take it."""

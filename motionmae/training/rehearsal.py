@@ -17,9 +17,8 @@ from torch.distributed.tensor import DTensor
 
 from motionmae.errors import MotionMAEError
 from motionmae.training import parallel
-from motionmae.training.console import clock
 from motionmae.training.optim import Plan
-from motionmae.training.runtime import Runtime
+from motionmae.training.runtime import Runtime, clock
 
 ROOM = 0.85  # the share of the memory that a run may expect to take
 

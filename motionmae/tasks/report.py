@@ -1,0 +1,24 @@
+"""`motionmae report RUN [RUN ...]`: run folders to one self-contained HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from motionmae.config import Report
+from motionmae.errors import MotionMAEError
+from motionmae.report import page
+from motionmae.report.comparison import compare, names_of
+
+
+def run(config: Report) -> None:
+    """Write the page and say where it is."""
+    if not config.runs:
+        raise MotionMAEError("motionmae report: name at least one run folder")
+    folders, out = [Path(name) for name in config.runs], Path(config.out)
+    sections = compare(folders)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page.page(" and ".join(names_of(folders)), "MotionMAE, one line a run.", sections), "utf-8")
+    except OSError as error:
+        raise MotionMAEError(f"--out {out}: cannot be written ({error})") from error
+    print(f"the report: {out}")
