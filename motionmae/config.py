@@ -453,3 +453,76 @@ class SegmentScore:
     data: Davis = field(default_factory=Davis)
     json: str = ""
     """Where to write the scores as JSON; by default they are only printed."""
+
+
+# Action recognition
+
+
+@dataclass(frozen=True)
+class Labelled(Data):
+    """From videos of known classes to clips."""
+
+    test: str = ""
+    """Videos to test on, laid out like those of `path`."""
+    fraction: float = 1.0
+    """Share of the training videos of each class that is used, at least one; drawn by the seed."""
+    frames: int | None = None
+    """Frames of a clip; by default as many as the model was made for."""
+    size: int | None = None
+    """Height and width of a clip in pixels; by default those that the model was made for."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How labelled clips are mixed."""
+
+    mixup: float = 0.8
+    """Alpha of the Beta distribution of how two clips are blended; 0 is never."""
+    cutmix: float = 1.0
+    """Alpha of the Beta distribution of how large a box comes from another clip; 0 is never."""
+    smoothing: float = 0.1
+    """Share of a target that is spread over all classes."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a model sees of a video in a test: clips x crops, whose class probabilities are averaged. What is not given
+    is as the model's own run says."""
+
+    clips: int | None = None
+    """Clips along the video."""
+    crops: int | None = None
+    """Square crops along the frame's long side: 1 is the middle, 3 the ends too."""
+    sampling: Sampling | None = None
+    """Frames at a stride, or one from each of equal parts of the video."""
+    stride: int | None = None
+    """Frames from one frame of a clip to the next, for dense sampling."""
+    frames: int | None = None
+    """Frames of a clip."""
+    size: int | None = None
+    """Height and width of a crop in pixels."""
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Learn to tell classes of labelled videos, from a pretrained encoder or from scratch."""
+
+    init: str = ""
+    """A run folder or checkpoint whose encoder to start from, or `none` for a new one."""
+    model: Model = field(default_factory=Model)
+    """The model, where --init is none; otherwise the checkpoint's is used."""
+    drop_path: float = 0.1
+    """Chance that the last block leaves out a branch, for a clip; it rises from 0 at the first block."""
+    dropout: float = 0.0
+    """Chance that the head's linear layer does not see a number."""
+    layer_decay: float = 0.75
+    """Each block learns at this multiple of the rate of the one after it."""
+    mix: Mix = field(default_factory=Mix)
+    data: Labelled = field(default_factory=Labelled)
+    views: Views = field(default_factory=Views)
+    optim: Optim = field(default_factory=Optim)
+    run: Run = field(default_factory=Run)
+    classes: tuple[str, ...] = ()
+    """Names of the classes, in the order of the scores; by default those found under --data.path, sorted."""
+    seed: int = 0
+    """Seed of a new model's weights, the order of the videos, the crops, the mixing and the fraction."""
