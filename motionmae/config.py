@@ -463,13 +463,27 @@ class Labelled(Data):
     """From videos of known classes to clips."""
 
     test: str = ""
-    """Videos to test on, laid out like those of `path`."""
+    """Videos to test on: what `path` may be, with the same classes."""
+    test_split: str = ""
+    """Part of a list to test on, as `split` is that to train on; of the list of `path` where `test` is not given."""
     fraction: float = 1.0
     """Share of the training videos of each class that is used, at least one; drawn by the seed."""
     frames: int | None = None
     """Frames of a clip; by default as many as the model was made for."""
     size: int | None = None
     """Height and width of a clip in pixels; by default those that the model was made for."""
+
+
+@dataclass(frozen=True)
+class TestData:
+    """Labelled videos to test on."""
+
+    path: str = ""
+    """A folder of class folders, a manifest, a list with classes, or annotations, as --data.path of finetune."""
+    root: str = ""
+    """Folder that the paths in a list start from; by default the list's own."""
+    split: str = ""
+    """Part of a list with a column "split", or of HMDB51's: train1, test1 … test3."""
 
 
 @dataclass(frozen=True)
@@ -485,9 +499,9 @@ class Mix:
 
 
 @dataclass(frozen=True)
-class Views:
+class Viewing:
     """What a model sees of a video in a test: clips x crops, whose class probabilities are averaged. What is not given
-    is as the model's own run says."""
+    is as in the run that made the model."""
 
     clips: int | None = None
     """Clips along the video."""
@@ -497,10 +511,30 @@ class Views:
     """Frames at a stride, or one from each of equal parts of the video."""
     stride: int | None = None
     """Frames from one frame of a clip to the next, for dense sampling."""
+    fps: float | None = None
+    """Take videos as if they had so many frames per second, for dense sampling."""
+    short: Short | None = None
+    """What to do with videos shorter than a clip: start again, or repeat the last frame."""
     frames: int | None = None
     """Frames of a clip."""
     size: int | None = None
     """Height and width of a crop in pixels."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What a trained model runs on."""
+
+    device: Device = "auto"
+    """CUDA, then Apple's GPU, then the CPU, unless named."""
+    precision: Precision = "auto"
+    """bf16 on a GPU that has it, else fp16; fp32 on the CPU."""
+    batch: int = 32
+    """Clips that pass through the model at once, for each rank."""
+    workers: int = 4
+    """Processes that decode, for each rank; 0 decodes in the process of the model."""
+    threads: int | None = None
+    """Threads of the CPU's own mathematics; PyTorch's choice by default."""
 
 
 @dataclass(frozen=True)
@@ -511,6 +545,8 @@ class Finetune:
     """A run folder or checkpoint whose encoder to start from, or `none` for a new one."""
     model: Model = field(default_factory=Model)
     """The model, where --init is none; otherwise the checkpoint's is used."""
+    heads: int | None = None
+    """Attention heads of the encoder, where a foreign --init does not say."""
     drop_path: float = 0.1
     """Chance that the last block leaves out a branch, for a clip; it rises from 0 at the first block."""
     dropout: float = 0.0
@@ -519,10 +555,30 @@ class Finetune:
     """Each block learns at this multiple of the rate of the one after it."""
     mix: Mix = field(default_factory=Mix)
     data: Labelled = field(default_factory=Labelled)
-    views: Views = field(default_factory=Views)
+    views: Viewing = field(default_factory=Viewing)
     optim: Optim = field(default_factory=Optim)
     run: Run = field(default_factory=Run)
     classes: tuple[str, ...] = ()
     """Names of the classes, in the order of the scores; by default those found under --data.path, sorted."""
     seed: int = 0
     """Seed of a new model's weights, the order of the videos, the crops, the mixing and the fraction."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Test a fine-tuned model on labelled videos."""
+
+    model: Positional[str] = ""
+    """A run folder of finetune, or a checkpoint with a head, ours or another project's."""
+    data: TestData = field(default_factory=TestData)
+    views: Viewing = field(default_factory=Viewing)
+    compute: Annotated[Compute, arg(name="")] = field(default_factory=Compute)
+    orders: bool = True
+    """Test also on frames backwards, shuffled, and one frame repeated: how far the model uses motion at all."""
+    mistakes: int = 8
+    """Mistakes that the report shows: those of which the model was surest."""
+    heads: int | None = None
+    """Attention heads of the encoder, where a foreign file does not say."""
+    out: str = ""
+    """Folder for the report, the figures and the predictions; by default `evaluation` in the run folder, or runs/NAME
+    for a file."""

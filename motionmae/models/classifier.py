@@ -61,6 +61,8 @@ def load_classifier(
     Reads what `weights.read` reads. A foreign file's config holds the model alone; classes that a file does not name
     are called by their numbers. Raises MotionMAEError where there is no head, naming the path.
     """
+    if not str(path):
+        raise MotionMAEError("say which model: a run folder of motionmae finetune, or a checkpoint with a head")
     found = weights.read(path, heads, size)
     if "head.linear.weight" not in found.state:
         raise MotionMAEError(f"{path}: holds an encoder without a classifier; make one with motionmae finetune")

@@ -1,0 +1,184 @@
+"""Fine-tuning and testing from files to figures, on synthetic videos whose classes are motions."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from motionmae.config import Compute, Finetune, Labelled, Mix, Model, Optim, Run, Viewing
+from motionmae.data.sources import Videos
+from motionmae.data.synthetic import render
+from motionmae.data.video import write_video
+from motionmae.errors import MotionMAEError
+from motionmae.models.classifier import Classifier, load_classifier
+from motionmae.presets import FINETUNE
+from motionmae.tasks import evaluate, finetune
+from motionmae.training.runtime import Runtime
+
+SMALL = Model(frames=4, size=16, cube=(2, 8, 8), width=24, depth=2, heads=3)
+MOTIONS = ("left", "right")
+CPU = Runtime(torch.device("cpu"), None)
+
+
+def write(folder, count, seed):
+    for motion in MOTIONS:
+        (folder / motion).mkdir(parents=True)
+        for index in range(count):
+            write_video(folder / motion / f"{index}.mp4", render(seed + index, motion, 12, 32).frames, 12)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("videos")
+    return write(root / "train", 8, 0), write(root / "test", 5, 100)
+
+
+def config_of(videos, out, **changes):
+    data = Labelled(
+        path=str(videos[0]), test=str(videos[1]), sampling="uniform", stride=1, flip=False, scales=(1.0,), cache=True,
+        workers=0,
+    )  # fmt: skip
+    optim = Optim(16, 30.0, None, 2e-2, 1e-6, 1e-6, 3.0, betas=(0.9, 0.999), clip=1.0)
+    run = Run(out=str(out), device="cpu", inspect_every=20)
+    config = Finetune("none", SMALL, drop_path=0.0, mix=Mix(0.0, 0.0, 0.1), data=data, views=Viewing(2, 1), optim=optim)
+    return replace(config, run=run, **changes)
+
+
+@pytest.fixture(scope="module")
+def trained(videos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "a"
+    finetune.run(config_of(videos, out))
+    return out
+
+
+def test_motion_classes_are_learnt_from_files_and_the_test_is_written(trained):
+    figures = json.loads((trained / "evaluation" / "evaluation.json").read_text())
+    assert figures["videos"] == 10
+    assert figures["top1"] >= 0.8
+    assert set(figures["orders"]) == {"forwards", "backwards", "shuffled", "one frame"}
+    assert figures["orders"]["backwards"] <= 0.4  # left played backwards is right
+    assert sum(map(sum, figures["confusion"])) == 10
+    page = (trained / "evaluation" / "report.html").read_text()
+    assert "Motion or appearance" in page
+    assert "http" not in page
+
+
+def test_the_predictions_file_gives_the_same_accuracy_again(trained):
+    rows = list(csv.DictReader((trained / "evaluation" / "predictions.csv").read_text().splitlines()))
+    figures = json.loads((trained / "evaluation" / "evaluation.json").read_text())
+    best = [max(MOTIONS, key=lambda name: float(row[name])) for row in rows]
+    assert best == [row["prediction"] for row in rows]
+    right = sum(guess == row["label"] for guess, row in zip(best, rows, strict=True))
+    assert right / len(rows) == figures["top1"]
+
+
+def test_evaluate_of_the_run_folder_gives_the_figures_that_fine_tuning_ended_with(trained, videos, tmp_path):
+    from motionmae.cli import main
+
+    args = ["evaluate", str(trained), "--data.path", str(videos[1]), "--out", str(tmp_path), "--workers", "0"]
+    assert main([*args, "--batch", "3"]) == 0
+    again = json.loads((tmp_path / "evaluation.json").read_text())
+    assert again == json.loads((trained / "evaluation" / "evaluation.json").read_text())
+
+
+def test_a_run_starts_from_another_runs_encoder_and_from_the_originals_checkpoint(trained, videos, tmp_path, shared):
+    encoder = load_classifier(trained)[0].encoder.state_dict()
+    config, start = finetune.settle(config_of(videos, tmp_path, init=str(trained)), MOTIONS)
+    built = finetune.build(config, start).encoder.state_dict()
+    assert all(torch.equal(value, built[name]) for name, value in encoder.items())
+    foreign = shared / "golden" / "videomae_tiny" / "pretrain-checkpoint.pth"
+    asked = config_of(videos, tmp_path / "foreign", init=str(foreign), heads=3, optim=Optim(batch=4, steps=1))
+    finetune.run(replace(asked, data=replace(asked.data, size=16, test="")))
+    assert load_classifier(tmp_path / "foreign")[0].names == MOTIONS
+
+
+def test_views_are_averaged_and_every_video_counted_once_on_any_number_of_ranks(videos, monkeypatch):
+    """Ten videos on three ranks: shares of 4, 3 and 3."""
+    files = sorted(videos[1].rglob("*.mp4"))
+    views = evaluate.settle(Viewing(2, 3, sampling="dense", stride=1), {}, SMALL)
+    torch.manual_seed(0)
+    classifier = Classifier(SMALL, MOTIONS).eval()
+    dataset, compute = evaluate.cut(files, views), Compute(batch=8, workers=0)
+
+    def probabilities(clip):
+        return classifier(clip).softmax(1)
+
+    alone = evaluate.watch(probabilities, dataset, compute, CPU, ("backwards",), quiet=True)
+    with torch.no_grad():
+        clips = [torch.stack([view["clip"] for view in dataset[at]]) for at in range(10)]
+        slow = torch.stack([probabilities(clip).mean(0) for clip in clips]).double()
+        turned = torch.cat([probabilities(clip[4:5].flip(2)) for clip in clips]).double()
+    assert clips[0].shape == (6, 3, 4, 16, 16)
+    torch.testing.assert_close(alone["views"], slow, atol=1e-6, rtol=0)
+    torch.testing.assert_close(alone["backwards"], turned, atol=1e-6, rtol=0)
+    told = []
+    monkeypatch.setattr("torch.distributed.all_gather_object", lambda shares, own: told.append(own))
+    for rank in range(3):
+        with pytest.raises(TypeError):  # the other ranks' shares are not there
+            evaluate.watch(probabilities, dataset, compute, replace(CPU, rank=rank, ranks=3), quiet=True)
+    monkeypatch.setattr(
+        "torch.distributed.all_gather_object", lambda shares, own: shares.__setitem__(slice(None), told)
+    )
+    assert [len(places) for places, _ in told] == [4, 3, 3]
+    joined = evaluate._gather([told[0][1]], told[0][0], 10, replace(CPU, ranks=3))
+    torch.testing.assert_close(joined, alone["views"], atol=1e-6, rtol=0)
+
+
+def test_shuffled_keeps_the_frames_of_each_clip_and_one_frame_has_no_motion():
+    clip, keys = torch.rand(5, 3, 6, 4, 4), torch.arange(5)
+    shuffled = evaluate.ORDERS["shuffled"](clip, keys)
+    assert not torch.equal(shuffled, clip)
+    torch.testing.assert_close(shuffled.sort(2).values, clip.sort(2).values)
+    for one in shuffled.unbind(0):
+        assert all(any(torch.equal(frame, other) for other in clip.flatten(0, 0).transpose(1, 2).flatten(0, 1))
+                   for frame in one.transpose(0, 1))  # fmt: skip
+    assert (evaluate.ORDERS["one frame"](clip, keys).diff(dim=2) == 0).all()
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3, 1.0])
+def test_a_fraction_is_stratified_seeded_and_grows(fraction):
+    labels = [at % 3 for at in range(60)] + [3, 3]
+    kept = finetune.share(labels, fraction, 1)
+    counts = [sum(labels[at] == label for at in kept) for label in range(4)]
+    assert counts == [max(1, round(fraction * labels.count(label))) for label in range(4)]
+    assert kept == finetune.share(labels, fraction, 1) == sorted(set(kept))
+    assert set(finetune.share(labels, 0.1, 1)) <= set(kept)
+    assert fraction == 1 or kept != finetune.share(labels, fraction, 2)
+
+
+@pytest.mark.parametrize("fraction", [0.0, -1.0, 1.5])
+def test_a_fraction_outside_0_to_1_is_refused(fraction):
+    with pytest.raises(MotionMAEError, match=r"data\.fraction"):
+        finetune.share([0, 1], fraction, 0)
+
+
+def test_mistakes_are_one_sentence(videos, tmp_path):
+    with pytest.raises(MotionMAEError, match="--init"):
+        finetune.run(config_of(videos, tmp_path, init=""))
+    with pytest.raises(MotionMAEError, match="class"):
+        finetune.run(config_of((videos[0] / "left", videos[1]), tmp_path))
+    with pytest.raises(MotionMAEError, match="no such"):
+        finetune.run(config_of(videos, tmp_path, init=str(tmp_path / "nothing")))
+    unknown = Videos([tmp_path], ["sideways"], [])
+    with pytest.raises(MotionMAEError, match="sideways"):
+        evaluate.labelled(unknown, MOTIONS, "there")
+    with pytest.raises(MotionMAEError, match=r"views\.clips"):
+        evaluate.settle(Viewing(clips=0), {}, SMALL)
+
+
+def test_directions_are_not_mirrored_where_they_are_classes():
+    assert not FINETUNE["ssv2"].data.flip
+    assert not FINETUNE["custom"].data.flip
+    assert not FINETUNE["tiny"].data.flip
+
+
+@pytest.mark.parametrize(
+    ("recipe", "views"), [("ssv2", (2, 3)), ("k400", (5, 3)), ("ucf101", (5, 3)), ("hmdb51", (10, 3))]
+)
+def test_recipes_are_tested_with_the_published_views(recipe, views):
+    assert (FINETUNE[recipe].views.clips, FINETUNE[recipe].views.crops) == views
