@@ -25,6 +25,7 @@ CPU = Runtime(torch.device("cpu"), None)
 
 
 def write(folder, count, seed):
+    """`count` videos of each class."""
     for motion in MOTIONS:
         (folder / motion).mkdir(parents=True)
         for index in range(count):
@@ -35,7 +36,7 @@ def write(folder, count, seed):
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     root = tmp_path_factory.mktemp("videos")
-    return write(root / "train", 8, 0), write(root / "test", 5, 100)
+    return write(root / "train", 8, 0), write(root / "test", 5, 5000)
 
 
 def config_of(videos, out, **changes):
@@ -43,7 +44,7 @@ def config_of(videos, out, **changes):
         path=str(videos[0]), test=str(videos[1]), sampling="uniform", stride=1, flip=False, scales=(1.0,), cache=True,
         workers=0,
     )  # fmt: skip
-    optim = Optim(16, 30.0, None, 2e-2, 1e-6, 1e-6, 3.0, betas=(0.9, 0.999), clip=1.0)
+    optim = Optim(16, 20.0, None, 4e-2, 1e-6, 1e-6, 1.0, betas=(0.9, 0.999), clip=1.0)
     run = Run(out=str(out), device="cpu", inspect_every=20)
     config = Finetune("none", SMALL, drop_path=0.0, mix=Mix(0.0, 0.0, 0.1), data=data, views=Viewing(2, 1), optim=optim)
     return replace(config, run=run, **changes)
@@ -56,16 +57,27 @@ def trained(videos, tmp_path_factory):
     return out
 
 
-def test_motion_classes_are_learnt_from_files_and_the_test_is_written(trained):
+def test_the_test_at_the_end_is_written(trained):
     figures = json.loads((trained / "evaluation" / "evaluation.json").read_text())
     assert figures["videos"] == 10
-    assert figures["top1"] >= 0.8
     assert set(figures["orders"]) == {"forwards", "backwards", "shuffled", "one frame"}
-    assert figures["orders"]["backwards"] <= 0.4  # left played backwards is right
     assert sum(map(sum, figures["confusion"])) == 10
     page = (trained / "evaluation" / "report.html").read_text()
     assert "Motion or appearance" in page
     assert "http" not in page
+
+
+@pytest.mark.slow
+def test_motion_is_learnt_from_files_and_the_report_says_that_it_is_motion(tmp_path):
+    folders = write(tmp_path / "train", 100, 0), write(tmp_path / "test", 20, 5000)
+    model = Model(frames=4, size=32, cube=(2, 8, 8), width=48, depth=2, heads=3)
+    finetune.run(config_of(folders, tmp_path / "run", model=model))
+    figures = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
+    assert figures["top1"] >= 0.8
+    assert figures["orders"]["forwards"] >= 0.8
+    assert figures["orders"]["backwards"] <= 0.2  # left played backwards is right
+    assert 0.2 < figures["orders"]["shuffled"] < 0.8
+    assert 0.2 < figures["orders"]["one frame"] < 0.8
 
 
 def test_the_predictions_file_gives_the_same_accuracy_again(trained):
