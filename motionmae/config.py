@@ -457,6 +457,9 @@ class SegmentScore:
 
 # Action recognition
 
+ProbeKind = Literal["knn", "logistic", "linear", "linear-bn", "attentive"]
+Pool = Literal["mean", "time"]
+
 
 @dataclass(frozen=True)
 class Labelled(Data):
@@ -562,6 +565,52 @@ class Finetune:
     """Names of the classes, in the order of the scores; by default those found under --data.path, sorted."""
     seed: int = 0
     """Seed of a new model's weights, the order of the videos, the crops, the mixing and the fraction."""
+
+
+@dataclass(frozen=True)
+class ProbeData(TestData):
+    """Labelled videos to fit the probes on, and others to test them on."""
+
+    test: str = ""
+    """Videos to test on: what `path` may be, with the same classes."""
+    test_split: str = ""
+    """Part of a list to test on; of the list of `path` where `test` is not given."""
+    fraction: float = 1.0
+    """Share of the training videos of each class that is used, at least one; drawn by the seed."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Measure a frozen encoder: what k-NN and small classifiers make of its features."""
+
+    model: Positional[str] = ""
+    """A run folder or checkpoint with an encoder, ours or another project's."""
+    kinds: tuple[ProbeKind, ...] = ("knn", "logistic", "linear", "linear-bn", "attentive")
+    """k-NN by cosine; logistic regression to its optimum; linear by SGD, without and with batch norm; one
+    cross-attention query over all tokens."""
+    pool: Pool = "mean"
+    """What all but attentive see of a video: the mean token, or the mean token of each time slot, one after another."""
+    untrained: bool = False
+    """Forget the weights: the same encoder at its start, for comparison."""
+    neighbours: tuple[int, ...] = (1, 5, 10, 20, 50)
+    """Numbers of neighbours that k-NN tries."""
+    temperature: float = 0.07
+    """Of k-NN's votes, exp(cosine / temperature)."""
+    penalty: float = 1e-2
+    """Of logistic regression, times the sum of the squared weights."""
+    rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    """Learning rates that the linear probes try; the attentive one tries a hundredth of the lowest five."""
+    epochs: int = 100
+    """Passes of the linear probes over the features; the attentive one makes a fifth of them."""
+    data: ProbeData = field(default_factory=ProbeData)
+    views: Viewing = field(default_factory=lambda: Viewing(clips=1, crops=1))
+    compute: Annotated[Compute, arg(name="")] = field(default_factory=Compute)
+    heads: int | None = None
+    """Attention heads of the encoder, where a foreign file does not say."""
+    out: str = ""
+    """Folder for features and figures; by default `probe` in the run folder, or runs/NAME for a file."""
+    seed: int = 0
+    """Seed of the probes, of what is held out to choose by, of the fraction and of an untrained encoder."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from motionmae.config import (
     Optim,
     Prepare,
     Pretrain,
+    Probe,
     Run,
     Scan,
     SegmentDavis,
@@ -161,5 +162,6 @@ COMMANDS: dict[str, Command] = {
         {"davis": SegmentDavis(), "video": SegmentVideo(), "score": SegmentScore()},
     ),
     "finetune": Command("Learn to tell the classes of labelled videos, from a pretrained encoder.", _finetune()),
+    "probe": Command("Measure a frozen encoder by k-NN and small classifiers on its features.", {"": Probe()}),
     "evaluate": Command("Test a fine-tuned model on labelled videos.", {"": Evaluate()}),
 }

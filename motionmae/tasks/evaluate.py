@@ -138,7 +138,7 @@ def watch(
     quiet: bool = False,
 ) -> dict[str, Float[Tensor, "n ..."]]:
     """What the model says of each video: under "views" its mean over all views, and for each of `orders` that of the
-    middle view with its frames so ordered. float64, on the CPU, on every rank, in the order of the videos.
+    middle view with its frames so ordered. On the CPU, on every rank, in the order of the videos.
 
     Each rank watches its own videos, and none is watched twice.
     """
@@ -153,7 +153,7 @@ def watch(
 
     def say(clip: Clip) -> Tensor:
         with here.autocast():
-            return torch.cat([model(part) for part in clip.split(compute.batch)]).double().cpu()
+            return torch.cat([model(part) for part in clip.split(compute.batch)]).cpu()
 
     for at, batch in enumerate(loader(dataset, order, data, pin=here.device.type == "cuda"), 1):
         chosen = batch["view"] == middle
@@ -193,7 +193,7 @@ def examine(
     classifier.to(here.device).eval()
     dataset = cut(labels.files, views, labels.numbers)
     wanted = tuple(ORDERS) if orders else ()
-    found = watch(lambda clip: classifier(clip).float().softmax(1), dataset, compute, here, wanted)
+    found = watch(lambda clip: classifier(clip).double().softmax(1), dataset, compute, here, wanted)
     figures = measure(found, torch.tensor(labels.numbers), labels.names) | {"views": asdict(views)}
     if here.main:
         folder.mkdir(parents=True, exist_ok=True)
