@@ -631,3 +631,27 @@ class Evaluate:
     out: str = ""
     """Folder for the report, the figures and the predictions; by default `evaluation` in the run folder, or runs/NAME
     for a file."""
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Tell the classes of any videos."""
+
+    model: Positional[str] = ""
+    """A run folder of finetune, or a checkpoint with a head, ours or another project's."""
+    videos: Positional[tuple[str, ...]] = ()
+    """Video files, or folders that are searched through all their levels."""
+    every: str = ""
+    """Tell the classes along time: seconds from one window's start to the next, such as 1s or 0.5."""
+    window: str = ""
+    """Seconds that a window lasts; by default as long as --every."""
+    top: int = 5
+    """Classes that are told, the likeliest first."""
+    json: str = ""
+    """Write JSON to this file, or with - to the screen, instead of a table."""
+    render: str = ""
+    """Write the video (one alone) with its likeliest classes in the picture, as an .mp4."""
+    views: Viewing = field(default_factory=Viewing)
+    compute: Annotated[Compute, arg(name="")] = field(default_factory=Compute)
+    heads: int | None = None
+    """Attention heads of the encoder, where a foreign file does not say."""

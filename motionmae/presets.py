@@ -18,6 +18,7 @@ from motionmae.config import (
     Mix,
     Model,
     Optim,
+    Predict,
     Prepare,
     Pretrain,
     Probe,
@@ -163,5 +164,6 @@ COMMANDS: dict[str, Command] = {
     ),
     "finetune": Command("Learn to tell the classes of labelled videos, from a pretrained encoder.", _finetune()),
     "probe": Command("Measure a frozen encoder by k-NN and small classifiers on its features.", {"": Probe()}),
+    "predict": Command("Tell the classes of any video, as a whole or along its time.", {"": Predict()}),
     "evaluate": Command("Test a fine-tuned model on labelled videos.", {"": Evaluate()}),
 }

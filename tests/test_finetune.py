@@ -123,8 +123,8 @@ def test_views_are_averaged_and_every_video_counted_once_on_any_number_of_ranks(
     alone = evaluate.watch(probabilities, dataset, compute, CPU, ("backwards",), quiet=True)
     with torch.no_grad():
         clips = [torch.stack([view["clip"] for view in dataset[at]]) for at in range(10)]
-        slow = torch.stack([probabilities(clip).mean(0) for clip in clips]).double()
-        turned = torch.cat([probabilities(clip[4:5].flip(2)) for clip in clips]).double()
+        slow = torch.stack([probabilities(clip).mean(0) for clip in clips])
+        turned = torch.cat([probabilities(clip[4:5].flip(2)) for clip in clips])
     assert clips[0].shape == (6, 3, 4, 16, 16)
     torch.testing.assert_close(alone["views"], slow, atol=1e-6, rtol=0)
     torch.testing.assert_close(alone["backwards"], turned, atol=1e-6, rtol=0)
