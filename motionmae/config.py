@@ -23,6 +23,7 @@ Sampling = Literal["dense", "uniform"]
 Short = Literal["loop", "clamp"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Parallel = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,9 @@ class Optim:
     """AdamW's two averages."""
     clip: float | None = None
     """Largest norm of the gradient; none by default."""
+    ema: float | None = None
+    """Decay a step of the weights' running mean, for instance 0.9999; it is kept beside the weights and is what
+    motionmae.load takes. None by default."""
 
 
 @dataclass(frozen=True)
@@ -188,9 +192,14 @@ class Run:
     precision: Precision = "auto"
     """bf16 on a GPU that has it, else fp16 with loss scaling; fp32 on the CPU."""
     compile: bool = False
-    """Compile the objective with torch.compile."""
-    micro_batch: int | None = None
-    """Clips that pass through the model at once, for each rank; the rest of the batch is accumulated."""
+    """Compile the objective with torch.compile; where that fails the run says why and goes on without."""
+    deterministic: bool = False
+    """Equal numbers each time on a GPU too, slower; the CPU's are equal in any case."""
+    parallel: Parallel = "ddp"
+    """Under torchrun: ddp keeps all weights on every rank, fsdp a part on each, with checkpoints in parts too."""
+    micro_batch: int | Literal["auto"] | None = None
+    """Clips that pass through the model at once, for each rank; the rest of the batch is accumulated. auto tries
+    what fits; none: the rank's whole batch."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     log_every: int = 10
@@ -200,7 +209,16 @@ class Run:
     inspect_every: int = 1000
     """Steps between two inspections: reconstruction pictures and measures of the representation."""
     keep: int = 2
-    """Checkpoints that stay in the run folder."""
+    """Checkpoints that stay in the run folder; 0 keeps all."""
+    bad_steps: int = 20
+    """Steps out of the last 100 that may be skipped for a loss or gradient that is not finite; one more ends the
+    run with a dump of them."""
+    replay: str = ""
+    """A dump of bad steps: run them again, say where the numbers stop being finite, and change nothing."""
+    plateau_steps: int = 1000
+    """Steps after which a part of the loss that is no better than a trivial prediction is named in the log."""
+    wandb: str = ""
+    """Weights & Biases project that gets the curves too (needs the wandb package)."""
     threads: int | None = None
     """Threads of the CPU's own mathematics; PyTorch's choice by default."""
 
@@ -257,6 +275,7 @@ class Demo:
     """Seed of the weights, the order, the crops and the masks; the videos are always the same."""
 
 
+@dataclass(frozen=True)
 class Prepare:
     """Re-encode videos for fast training. The originals are only read."""
 
@@ -295,6 +314,26 @@ class BenchData:
     """Clips to read for each of the speeds."""
     reads: int = 2000
     """Clips to read for the memory."""
+
+
+@dataclass(frozen=True)
+class BenchPretrain:
+    """Measure a pretraining step by its stages, beside transformers' VideoMAEForPreTraining where that is installed."""
+
+    preset: Positional[str] = "tiny"
+    """A preset of motionmae pretrain."""
+    batch: int = 8
+    """Clips in a step."""
+    steps: int = 5
+    """Steps that are timed, after one that is not; the medians are shown."""
+    decode_ratio: float | None = None
+    """Share of the hidden tokens that is predicted; the preset's by default."""
+    motion: float | None = None
+    """Weight of the time head; 0 is appearance alone, which is what the reference does."""
+    reference: bool = True
+    """Time the reference too."""
+    data: Data = field(default_factory=lambda: Data(workers=1))
+    run: Run = field(default_factory=Run)
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:

@@ -54,7 +54,13 @@ def test_only_the_frames_of_the_clips_are_decoded_once_for_all_repeats(files: li
 
 @pytest.mark.parametrize(
     "data",
-    [PLAIN, replace(PLAIN, sampling="uniform"), replace(PLAIN, fps=12.5), replace(PLAIN, flip=True, scales=(1.0, 0.7))],
+    [
+        PLAIN,
+        replace(PLAIN, sampling="uniform"),
+        replace(PLAIN, fps=12.5),
+        replace(PLAIN, flip=True, scales=(1.0, 0.7)),
+        replace(PLAIN, area=(0.2, 0.9)),
+    ],
 )
 def test_videos_in_memory_give_the_same_clips(files: list[Path], data: Data):
     fresh, kept = Clips(files, data, OFFSETS, 32, 1), Clips(files, replace(data, cache=True), OFFSETS, 32, 1)

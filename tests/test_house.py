@@ -21,7 +21,7 @@ MAY = {
     "cli": {"presets", "tasks"},
     "presets": set(),
     "tasks": {"training", "objectives", "models", "data", "report", "metrics", "noise", "presets"},
-    "training": set(),
+    "training": {"noise"},
     "objectives": {"models", "noise", "metrics"},
     "models": {"noise"},
     "data": {"noise"},

@@ -5,6 +5,7 @@ Not on the number of workers or ranks, nor on what was read before: so a run can
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
@@ -22,6 +23,7 @@ from motionmae import noise
 from motionmae.config import Data
 from motionmae.data.frames import Kept
 from motionmae.data.sampling import (
+    area_box,
     crop,
     crop_box,
     dense,
@@ -130,7 +132,11 @@ class Clips(Dataset[list[Sample]]):
 
     def sample(self, frames: UInt8[Tensor, "t h w c"], index: int, key: int, draws: Sequence[float]) -> Sample:
         """One clip, cut by the numbers that its key gave."""
-        box = crop_box(frames.shape[1], frames.shape[2], draws[1:5], self.data.scales)
+        height, width, data = frames.shape[1], frames.shape[2], self.data
+        if data.area is not None:
+            box = area_box(height, width, draws[1:5], data.area, data.aspect)
+        else:
+            box = crop_box(height, width, draws[1:5], data.scales)
         clip = crop(frames, box, self.size, self.data.flip and draws[5] < 0.5)
         label = {"label": self.labels[index]} if self.labels else {}
         return {"clip": clip, "key": key, "index": index, **label}
@@ -259,3 +265,6 @@ def loader(
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)  # a worker's parallelism is the other workers
+    # A stop is asked of the whole group of processes: the training process ends the step in hand and then its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

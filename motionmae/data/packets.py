@@ -229,7 +229,7 @@ class Source:
             if frame.pts in times if table.timed else number in wanted:
                 frame.to_ndarray(format="rgb24", threads=1)
                 found += 1
-            if frame.pts >= last if table.timed else number >= wanted[-1]:
+            if (frame.pts or 0) >= last if table.timed else number >= wanted[-1]:
                 break
         return found
 

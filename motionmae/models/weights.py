@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -48,8 +49,9 @@ def load(
 ) -> VideoEncoder | MotionMAE:
     """The encoder of a run folder or checkpoint, in eval mode on the CPU, float32; with `train`, the whole autoencoder.
 
-    `path` is a run folder (its newest checkpoint), one of our files, VideoMAE's .pth, or a folder of transformers'.
-    `heads` and `size` (pixels) are needed only for foreign files that do not say them.
+    `path` is a run folder (its newest checkpoint), one of our files or sharded folders, VideoMAE's .pth, or a folder of
+    transformers'. A run with `optim.ema` gives the weights' running mean. `heads` and `size` (pixels) are needed only
+    for foreign files that do not say them.
     Raises MotionMAEError, naming the path, where there is no such checkpoint or it does not fit.
     """
     found = read(path, heads, size)
@@ -82,7 +84,7 @@ def read(path: str | Path, heads: int | None = None, size: int | None = None) ->
             if hub.get("model_type") == "videomae":
                 return _from_transformers(_tensors(path / "model.safetensors")[0], hub)
         file = newest_checkpoint(path) if path.is_dir() else path
-        if file.suffix == ".safetensors":
+        if file.suffix in (".safetensors", ".shards"):
             state, metadata = _tensors(file)
             if "config" not in metadata:
                 raise MotionMAEError(f"{file}: is not a checkpoint of this project: its metadata has no config")
@@ -104,20 +106,51 @@ def read(path: str | Path, heads: int | None = None, size: int | None = None) ->
 
 def newest_checkpoint(folder: Path) -> Path:
     """The checkpoint of a run folder with the most steps."""
-    files = sorted(folder.glob("checkpoints/step-*.safetensors")) or sorted(folder.glob("*.safetensors"))
+    if (folder / "about.json").is_file():
+        return folder
+    kept = [file for file in folder.glob("checkpoints/step-*") if file.suffix in (".safetensors", ".shards")]
+    files = sorted(kept, key=lambda file: file.stem) or sorted(folder.glob("*.safetensors"))
     if not files:
-        raise MotionMAEError(f"{folder}: has no checkpoint (checkpoints/step-*.safetensors)")
+        raise MotionMAEError(f"{folder}: has no checkpoint (checkpoints/step-*.safetensors or .shards)")
     return files[-1]
 
 
 def _tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of the model, without the trainer's, under the names they have in the model alone."""
-    with safe_open(file, "pt") as content:
-        names = list(content.keys())
-        whole = any(name.startswith("model/") for name in names)
-        kept = [name for name in names if not whole or name.startswith("model/")]
-        state = {name.removeprefix("model/").removeprefix("autoencoder."): content.get_tensor(name) for name in kept}
-        return state, content.metadata() or {}
+    """The tensors of the model, without the trainer's, under the names they have in the model alone.
+
+    Where a run has kept the weights' running mean (`average/…`), it stands in for the weights.
+    """
+    if file.is_dir():
+        content, metadata = _shards(file)
+    else:
+        with safe_open(file, "pt") as opened:
+            wanted = [name for name in opened.keys() if not name.startswith(("optimizer/", "scaler/"))]  # noqa: SIM118
+            content, metadata = {name: opened.get_tensor(name) for name in wanted}, opened.metadata() or {}
+    state: dict[str, Tensor] = {}
+    for part in ("", "model/", "average/"):
+        for name, value in content.items():
+            if name.startswith(part) and (part or not name.startswith(("model/", "average/"))):
+                state[name.removeprefix(part).removeprefix("autoencoder.")] = value
+    return state, metadata
+
+
+def _shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The same of a checkpoint that several ranks have written in parts; see training/shards.py."""
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load as fill
+
+    reader = FileSystemReader(folder)
+    saved = reader.read_metadata().state_dict_metadata
+    content = {
+        name: torch.empty(value.size, dtype=value.properties.dtype)
+        for name, value in saved.items()
+        if isinstance(value, TensorStorageMetadata) and name.startswith(("model/", "average/"))
+    }
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is meant
+        fill(content, storage_reader=reader, no_dist=True)
+    return content, json.loads((folder / "about.json").read_text())
 
 
 def fill(module: torch.nn.Module, state: dict[str, Tensor], path: str | Path) -> None:

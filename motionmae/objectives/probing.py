@@ -1,4 +1,4 @@
-"""Frozen features to accuracies: k-NN and a linear probe. Pure functions of cached features; no data, no loop."""
+"""Frozen features to accuracies, and to their rank. Pure functions of cached features; no data, no loop."""
 
 from __future__ import annotations
 
@@ -174,3 +174,16 @@ def choose(scores: dict[Setting, Float[Tensor, "m classes"]], labels: Int[Tensor
 
 def _scaled(x: Features, mean: Float[Tensor, " d"], variance: Float[Tensor, " d"]) -> Features:
     return (x - mean) / (variance + 1e-6).sqrt()
+
+
+def effective_rank(features: Features) -> float:
+    """How many directions the centred features fill, in [1, min(n, d)]; near 1 they have collapsed.
+
+    The exponential of the entropy of the singular values over their sum (Roy and Vetterli, 2007, EUSIPCO). Centring is
+    ours: a large common offset would hide all else. 1.0 where all rows are equal.
+    """
+    values = torch.linalg.svdvals((features - features.mean(0)).double())
+    total = values.sum()
+    if total <= 1e-12:
+        return 1.0
+    return float(torch.special.entr(values / total).sum().exp())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from motionmae.config import BenchData
+from motionmae.config import BenchData, BenchPretrain
 
-HOME = {BenchData: "bench_data"}
+HOME = {BenchData: "bench_data", BenchPretrain: "bench_pretrain"}
 
 
-def run(config: BenchData) -> None:
+def run(config: BenchData | BenchPretrain) -> None:
     """Run the bench that the config is for."""
     import_module(f"motionmae.tasks.{HOME[type(config)]}").run(config)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
@@ -22,7 +21,8 @@ from motionmae.errors import MotionMAEError
 from motionmae.models.classifier import Classifier, load_classifier
 from motionmae.report import evaluation as report
 from motionmae.training import runtime
-from motionmae.training.runtime import Progress, Runtime
+from motionmae.training.console import Progress
+from motionmae.training.runtime import Runtime
 
 Clip = Shaped[Tensor, "b c t h w"]
 Reorder = Callable[[Clip, Int[Tensor, " b"]], Clip]
@@ -169,11 +169,7 @@ def watch(
 
 def _gather(parts: list[Tensor], mine: list[int], total: int, here: Runtime) -> Tensor:
     """The ranks' rows in the order of the videos; each is there exactly once."""
-    own = (mine, torch.cat(parts) if parts else None)
-    shares: list[Any] = [own]
-    if here.ranks > 1:
-        shares = [None] * here.ranks
-        dist.all_gather_object(shares, own)
+    shares = here.gather((mine, torch.cat(parts) if parts else None))
     rows = {index: row for places, values in shares if places for index, row in zip(places, values, strict=True)}
     assert sum(len(places) for places, _ in shares) == len(rows) == total
     return torch.stack([rows[index] for index in range(total)])

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from motionmae.config import Compute, Data, Finetune
-from motionmae.data.clips import Clips, Order, loader
+from motionmae.data.clips import Clips, Order, collate, loader
 from motionmae.data.sources import Videos, find, number
 from motionmae.errors import MotionMAEError
 from motionmae.metrics import top_k
 from motionmae.models import weights
-from motionmae.models.classifier import Classifier
+from motionmae.models.classifier import Classifier, load_classifier
 from motionmae.objectives.classification import Classification
 from motionmae.tasks import evaluate
-from motionmae.training import loop, optim, runtime
+from motionmae.training import loop, optim, rehearsal, runtime
 from motionmae.training.runtime import Runtime
 
 WATCHED = 256  # videos of the test set that are looked at during training, once each
@@ -32,7 +32,8 @@ def run(config: Finetune) -> None:
             f"--data.path {config.data.path}: fine-tuning needs the class of every video: class folders, or a list"
         )
     tests = find(testing(config.data)) if config.data.test or config.data.test_split else None
-    fit_videos(config, videos, tests)
+    if not fit_videos(config, videos, tests):
+        raise KeyboardInterrupt
 
 
 def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None) -> bool:
@@ -46,9 +47,12 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None) ->
         test = None if tests is None else evaluate.labelled(tests, config.classes, config.data.test)
         plan = optim.plan(config.optim, config.run, len(dataset), config.data.repeats, here.ranks)
         classifier = build(config, start)
-        dataset[(0, 0)]  # a set that cannot be read at all is found before anything is written
+        objective = Classification(classifier, config.mix)
+        example = collate([dataset[(0, 0)]])  # a set that cannot be read at all is found before anything is written
         loop.open_folder(config.run, config, here)
-        here.say(describe(config, plan, classifier, videos, len(dataset), here))
+        if config.run.micro_batch == "auto":
+            micro = rehearsal.fitting(objective, example, plan.micro, config.data.repeats, here)
+            plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
 
         def batches(step: int):
             repeats = config.data.repeats
@@ -57,11 +61,14 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None) ->
             )
             return loader(dataset, order, config.data, pin=here.device.type == "cuda")
 
-        objective = Classification(classifier, config.mix)
+        about = describe(config, plan, classifier, videos, len(dataset), here)
         look = watching(config, classifier, test, here) if test is not None and here.main else None
-        done = loop.fit(objective, batches, plan, config.optim, config.run, here, config, look, config.layer_decay)
+        done = loop.fit(
+            objective, batches, plan, config.optim, config.run, here, config, look, config.layer_decay, about
+        )
         if done and test is not None:
-            evaluate.examine(classifier, test, config.views, compute(config), here, Path(config.run.out) / "evaluation")
+            final, _ = load_classifier(config.run.out)  # with optim.ema these are the weights' running mean
+            evaluate.examine(final, test, config.views, compute(config), here, Path(config.run.out) / "evaluation")
         return done
 
 
@@ -119,7 +126,8 @@ def build(config: Finetune, start: weights.Checkpoint | None) -> Classifier:
 
 def compute(config: Finetune) -> Compute:
     """How the test at the end runs: as the training, a micro-batch at a time."""
-    batch = config.run.micro_batch or config.optim.batch
+    micro = config.run.micro_batch
+    batch = micro if isinstance(micro, int) else 16
     return Compute(batch=min(batch, 64), workers=config.data.workers)
 
 

@@ -25,7 +25,8 @@ from motionmae.errors import MotionMAEError
 from motionmae.models.classifier import Classifier, load_classifier
 from motionmae.tasks import evaluate
 from motionmae.training import runtime
-from motionmae.training.runtime import Runtime, clock
+from motionmae.training.console import clock
+from motionmae.training.runtime import Runtime
 
 
 @dataclass(frozen=True)

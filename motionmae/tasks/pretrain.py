@@ -2,46 +2,73 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from motionmae.config import Pretrain
 from motionmae.data.clips import Clips, Order, collate, loader, pretraining_offsets
-from motionmae.data.sources import find
+from motionmae.data.sources import find, number
 from motionmae.models.autoencoder import MotionMAE
+from motionmae.models.tokens import grid_of
+from motionmae.objectives import masking, probing
 from motionmae.objectives.reconstruction import Reconstruction, active_targets
 from motionmae.report.pictures import save_animation, side_by_side
-from motionmae.training import loop, optim, runtime
+from motionmae.training import health, loop, optim, rehearsal, runtime
 from motionmae.training.runtime import Runtime
+
+LOOKED_AT = 256
+"""Videos whose clips tell how the representation is doing, at each inspection."""
 
 
 def run(config: Pretrain) -> None:
-    """Pretrain on the videos under `config.data.path`, or go on with the run that `config.run.out` holds."""
-    fit_videos(config, find(config.data).paths)
+    """Pretrain on the videos that `config.data.path` names, or go on with the run that `config.run.out` holds."""
+    found = find(config.data)
+    if not fit_videos(config, found.paths, found.labels):
+        raise KeyboardInterrupt
 
 
-def fit_videos(config: Pretrain, files: Sequence[Path]) -> bool:
-    """Pretrain on these files; True when the run is finished, False when the user stopped it."""
+def fit_videos(config: Pretrain, files: Sequence[Path], labels: Sequence[str] = ()) -> bool:
+    """Pretrain on these files; True when the run is finished, False when the user stopped it.
+
+    `labels` names each file's class, if known: used to look at the representation, never to learn.
+    """
     here = runtime.start(config.run)
     with runtime.leaving(here):
         dataset = clips_of(config, files)
         plan = optim.plan(config.optim, config.run, len(files), config.data.repeats, here.ranks)
         objective = build(config)
-        dataset[(0, 0)]  # a set that cannot be read at all is found before anything is written
+        example = collate([dataset[(0, 0)]])  # a set that cannot be read at all is found before anything is written
         loop.open_folder(config.run, config, here)
-        here.say(describe(config, plan, objective, len(files), here))
 
-        def batches(step: int):
+        def batches(step: int, plan: optim.Plan):
             repeats = config.data.repeats
             order = Order(
-                len(files), plan.batch // repeats, plan.micro // repeats, config.seed, here.rank, here.ranks, step
+                len(files), plan.batch // repeats, plan.micro // repeats, config.seed, here.rank, plan.ranks, step
             )
             return loader(dataset, order, config.data, pin=here.device.type == "cuda")
 
-        inspect = pictures(config, objective, dataset, here) if here.main else None
-        return loop.fit(objective, batches, plan, config.optim, config.run, here, config, inspect)
+        if config.run.replay:
+            alone = replace(plan, ranks=1)
+            health.replay(
+                objective, lambda step, micro: batches(step, replace(alone, micro=micro)), Path(config.run.replay), here
+            )
+            return True
+        if config.run.micro_batch == "auto":
+            micro = rehearsal.fitting(objective, example, plan.micro, config.data.repeats, here)
+            plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
+        about = describe(config, plan, objective, len(files), here)
+        inspect = inspection(config, objective, dataset, labels, here) if here.main else None
+
+        def stream(step: int):
+            return batches(step, plan)
+
+        return loop.fit(objective, stream, plan, config.optim, config.run, here, config, inspect, about=about)
 
 
 def clips_of(config: Pretrain, files: Sequence[Path]) -> Clips:
@@ -60,26 +87,53 @@ def build(config: Pretrain) -> Reconstruction:
 
 def describe(config: Pretrain, plan: optim.Plan, objective: Reconstruction, videos: int, here: Runtime) -> str:
     """What is about to happen, in three lines."""
-    model, autoencoder = config.model, objective.autoencoder
+    model, mask, autoencoder = config.model, config.mask, objective.autoencoder
     encoder = sum(value.numel() for value in autoencoder.encoder.parameters()) / 1e6
     whole = sum(value.numel() for value in autoencoder.parameters()) / 1e6
     precision = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[here.dtype]
+    grid = grid_of(model.frames, model.size, model.size, model.cube)
+    hidden = masking.count(mask.kind, mask.ratio, grid)
+    predicted = max(1, int(mask.decode_ratio * hidden)) if hidden else 0
     return (
-        f"{videos} videos, clips of {model.frames} x {model.size} x {model.size}, {config.mask.kind} mask "
-        f"{config.mask.ratio}\n"
+        f"{videos} videos, clips of {model.frames} x {model.size} x {model.size}, {math.prod(grid)} tokens: "
+        f"{math.prod(grid) - hidden} visible, {hidden} masked ({mask.kind}, {mask.ratio}), {predicted} predicted\n"
         f"encoder {encoder:.1f} M parameters, {whole:.1f} M with the decoder, on {here.device} in {precision}\n"
         f"{plan.steps} steps of {plan.batch} clips = {plan.micro} x {plan.accumulation} accumulated x {plan.ranks} "
-        f"ranks, peak learning rate {plan.lr:.2e}, into {config.run.out}"
+        f"ranks, peak learning rate {plan.lr:.2e} = {config.optim.lr:.2e} x {plan.batch} / 256, into {config.run.out}"
     )
 
 
-def pictures(config: Pretrain, objective: Reconstruction, dataset: Clips, here: Runtime) -> Callable[[int], dict]:
-    """An inspection that draws the same four clips each time: input, masked, and each head's truth and prediction."""
+def inspection(
+    config: Pretrain, objective: Reconstruction, dataset: Clips, labels: Sequence[str], here: Runtime
+) -> Callable[[int], dict[str, float]]:
+    """Pictures of the same four clips each time, and measures of the representation of up to 256."""
     batch = here.to_device(collate([dataset[(0, index)] for index in range(min(4, len(dataset)))]))
+    indices = [int(at) for at in torch.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset))).tolist()]
+    numbers = torch.tensor(number([labels[index] for index in indices])[0]) if len(set(labels)) > 1 else None
 
     def inspect(step: int) -> dict[str, float]:
         shown = side_by_side(objective.pictures({name: value[:4] for name, value in batch.items()}))
         save_animation(Path(config.run.out) / "pictures" / f"step-{step:08d}.webp", shown, config.data.stride)
-        return {}
+        return measure(features(objective, dataset, indices, here), numbers)
 
     return inspect
+
+
+@torch.no_grad()
+def features(objective: Reconstruction, dataset: Clips, indices: Sequence[int], here: Runtime) -> Float[Tensor, "n d"]:
+    """The mean encoded token of one clip of each video, the same clip each time; float32 on the CPU."""
+    found = []
+    for at in range(0, len(indices), 16):
+        batch = here.to_device(collate([dataset[(0, index)][:1] for index in indices[at : at + 16]]))
+        with here.autocast():
+            found.append(objective.autoencoder.encoder(objective.frames(batch["clip"])[0]).mean(1).float().cpu())
+    return torch.cat(found)
+
+
+def measure(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | None) -> dict[str, float]:
+    """The effective rank, and with labels the accuracy of k-NN from the even rows to the odd ones."""
+    measured = {"effective_rank": probing.effective_rank(features)}
+    if labels is not None and len(labels) >= 4:
+        votes = probing.knn(features[::2], labels[::2], features[1::2])
+        measured["knn_accuracy"] = probing.accuracy(votes, labels[1::2])
+    return measured

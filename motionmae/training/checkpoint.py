@@ -1,15 +1,19 @@
-"""Checkpoints that survive: one safetensors file, written aside, flushed and renamed, and verified when read.
+"""Checkpoints that survive: written aside, flushed and renamed, verified when read; a damaged one is passed over.
 
-Names in the file: `model/…` the objective's weights, `optimizer/PARAMETER/…` its state, `rng/…` the generators; the
-metadata holds the step, the config, the versions and a checksum.
+One safetensors file, or one folder of shards where the weights are sharded. Names in both: `model/…` the objective's
+weights, `optimizer/PARAMETER/…` its state, `average/…` the weights' running mean, `scaler/…` the loss scale; beside
+them stand the step, the config, the versions and a checksum. The step says where the data and the schedule are, and
+every step seeds the generators anew (`Runtime.seed`), so that neither has a state to keep.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,103 +21,193 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from motionmae import __version__
 from motionmae.errors import MotionMAEError
+from motionmae.training import shards
+from motionmae.training.runtime import Runtime
+
+SUFFIXES = (".safetensors", ".shards")
 
 
-def save(
-    folder: Path, step: int, objective: nn.Module, optimizer: torch.optim.Optimizer, config: dict[str, Any], keep: int
-) -> Path:
-    """Write checkpoints/step-N.safetensors and remove all but the newest `keep`. Raises MotionMAEError if it cannot."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in _gather(objective, optimizer).items()}
-    metadata = {
-        "format": "pt",
+@dataclass
+class State:
+    """All that a run changes: weights, the optimiser, the loss scale and, by option, the weights' running mean."""
+
+    objective: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: dict[str, Tensor]
+
+
+def save(folder: Path, step: int, state: State, config: dict[str, Any], keep: int, runtime: Runtime) -> Path:
+    """Write checkpoints/step-N and remove all but the newest `keep`; 0 keeps all. Sharded weights need all ranks.
+
+    Raises MotionMAEError if it cannot be written; what was there before is untouched then.
+    """
+    tensors = named(state)
+    sharded = any(isinstance(value, DTensor) for value in tensors.values())
+    about = {
         "step": str(step),
         "config": json.dumps(config),
         "versions": json.dumps({"motionmae": __version__, "torch": torch.__version__}),
-        "checksum": str(checksum(tensors)),
     }
-    target = folder / "checkpoints" / f"step-{step:08d}.safetensors"
-    aside = target.with_suffix(".part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, str(aside), metadata)
-        _flush(aside)
-        os.replace(aside, target)
-        _flush(target.parent)
-    except Exception as error:  # safetensors raises its own classes for a full disk
-        aside.unlink(missing_ok=True)
-        raise MotionMAEError(
-            f"{target}: the checkpoint could not be written ({error}); earlier ones are whole"
-        ) from error
-    for old in found(folder)[:-keep] if keep > 0 else []:
-        old.unlink(missing_ok=True)
+    target = folder / "checkpoints" / f"step-{step:08d}{SUFFIXES[sharded]}"
+    if sharded:
+        shards.write(target, tensors, about, runtime)
+    elif runtime.main:
+        _write(target, {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, about)
+    if runtime.main and keep > 0:
+        older = [file for file in found(folder) if step_of(file) < step]
+        for file in older[: len(older) - keep + 1] if len(older) >= keep else []:
+            _remove(file)
     return target
 
 
-def restore(folder: Path, objective: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Fill the objective, the optimiser and the generators from the newest whole checkpoint; its step, 0 if none.
+def restore(folder: Path, state: State, runtime: Runtime) -> int:
+    """Fill the state from the newest whole checkpoint, single or sharded; its step, 0 if there is none.
 
-    A damaged one is passed over with a warning.
+    A damaged one is set aside as `….damaged` with a warning. Raises MotionMAEError where all are damaged.
     """
-    for file in reversed(found(folder)):
+    content = None
+    file: Path | None = None
+    if runtime.main:
+        file, content = newest_whole(folder)
+    file = runtime.share(file)
+    if file is None:
+        return 0
+    if file.suffix == SUFFIXES[1]:
+        tensors = shards.read(file, named(state), _parameters(state), runtime)
+    else:
+        tensors, _ = content or _read(file)
+    _fill(state, tensors)
+    return step_of(file)
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, tuple[dict[str, Tensor], dict[str, str]] | None]:
+    """The newest checkpoint that passes its check and, of a single file, its content."""
+    for part in folder.glob("checkpoints/*.part"):
+        _remove(part)  # what a killed save has left
+    files = found(folder)
+    for file in reversed(files):
         try:
-            with safe_open(str(file), "pt") as content:
-                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-                metadata = content.metadata()
+            if file.suffix == SUFFIXES[1]:
+                shards.verify(file)
+                return file, None
+            tensors, metadata = _read(file)
             if checksum(tensors) != int(metadata["checksum"]):
                 raise ValueError("its checksum does not match")
+            return file, (tensors, metadata)
         except Exception as error:  # any damage, from a short header to a flipped bit
             warnings.warn(f"{file} is damaged and passed over: {error}", stacklevel=2)
-            continue
-        _scatter(tensors, objective, optimizer)
-        return int(metadata["step"])
-    return 0
+            os.replace(file, file.with_name(f"{file.name}.damaged"))
+    if files:
+        raise MotionMAEError(
+            f"{folder}: none of its {len(files)} checkpoints is whole (they are kept as *.damaged); repeat the command "
+            f"to start again from step 0"
+        )
+    return None, None
 
 
 def found(folder: Path) -> list[Path]:
     """The checkpoints of a run folder, oldest first."""
-    return sorted(folder.glob("checkpoints/step-*.safetensors"))
+    return sorted((file for file in folder.glob("checkpoints/step-*") if file.suffix in SUFFIXES), key=step_of)
+
+
+def step_of(file: Path) -> int:
+    """The step that a checkpoint's name says."""
+    return int(file.stem.removeprefix("step-"))
 
 
 def checksum(tensors: dict[str, Tensor]) -> int:
-    """CRC-32 over names and bytes, in the order of the names."""
+    """CRC-32 over names, shapes and bytes, in the order of the names."""
     value = 0
     for name in sorted(tensors):
-        value = zlib.crc32(name.encode(), value)
+        value = zlib.crc32(f"{name}{tuple(tensors[name].shape)}".encode(), value)
         if tensors[name].numel():
             value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, value)
     return value
 
 
-def _gather(objective: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    tensors = {f"model/{name}": value for name, value in objective.state_dict().items()}
-    for name, parameter in objective.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
+def write_text(path: Path, text: str) -> None:
+    """A text file that is there whole or not at all, whenever the process is killed."""
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_text(text)
+    shards.flush(aside)
+    os.replace(aside, path)
+
+
+def named(state: State) -> dict[str, Tensor]:
+    """The state's tensors under the names that a checkpoint gives them."""
+    tensors = {f"model/{name}": value for name, value in state.objective.state_dict().items()}
+    for name, parameter in state.objective.named_parameters():
+        for key, value in state.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{name}/{key}"] = value
-    tensors["rng/cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["rng/cuda"] = torch.cuda.get_rng_state()
+    tensors |= {f"average/{name}": value for name, value in state.average.items()}
+    if state.scaler.is_enabled():
+        scale = state.scaler.state_dict()
+        tensors["scaler/scale"] = torch.tensor(scale["scale"], dtype=torch.float64)
+        tensors["scaler/growth"] = torch.tensor(scale["_growth_tracker"])
     return tensors
 
 
-def _scatter(tensors: dict[str, Tensor], objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    weights = {name[6:]: value for name, value in tensors.items() if name.startswith("model/")}
-    objective.load_state_dict(weights)
-    parameters = dict(objective.named_parameters())
+def _parameters(state: State) -> dict[str, Tensor]:
+    return dict(state.objective.named_parameters())
+
+
+@torch.no_grad()
+def _fill(state: State, tensors: dict[str, Tensor]) -> None:
+    """Put whole tensors, or shards cut like the state's own, where they belong."""
+    weights, parameters = state.objective.state_dict(), _parameters(state)
+    lacking = [name for name in weights if f"model/{name}" not in tensors]
+    if lacking:
+        raise MotionMAEError(f"the checkpoint lacks {lacking[0]}: it is of another model than this run's config says")
     for name, value in tensors.items():
-        if name.startswith("optimizer/"):
-            parameter, key = name[10:].rsplit("/", 1)
-            optimizer.state[parameters[parameter]][key] = value.to(parameters[parameter].device)
-    torch.set_rng_state(tensors["rng/cpu"])
-    if "rng/cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["rng/cuda"])
+        kind, rest = name.split("/", 1)
+        if kind == "model":
+            weights[rest].copy_(_like(value, weights[rest]))
+        elif kind == "average" and rest in state.average:
+            state.average[rest].copy_(_like(value, state.average[rest]))
+        elif kind == "optimizer":
+            parameter, key = rest.rsplit("/", 1)
+            target = parameters[parameter]
+            value = _like(value, target) if value.shape == target.shape else value
+            state.optimizer.state[target][key] = value.to(target.device)
+    if "scaler/scale" in tensors and state.scaler.is_enabled():
+        kept = {"scale": tensors["scaler/scale"].item(), "_growth_tracker": int(tensors["scaler/growth"])}
+        state.scaler.load_state_dict(state.scaler.state_dict() | kept)
 
 
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _like(value: Tensor, target: Tensor) -> Tensor:
+    """The value cut as the target is: each rank keeps its own part of a whole tensor that all of them have read."""
+    if not isinstance(target, DTensor) or isinstance(value, DTensor):
+        return value
+    return distribute_tensor(value.to(target.device), target.device_mesh, target.placements, src_data_rank=None)
+
+
+def _write(target: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
+    aside = target.with_name(f"{target.name}.part")
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, str(aside), {"format": "pt", **about, "checksum": str(checksum(tensors))})
+        shards.flush(aside)
+        os.replace(aside, target)
+        shards.flush(target.parent)
+    except Exception as error:  # safetensors raises its own classes for a full disk
+        aside.unlink(missing_ok=True)
+        raise MotionMAEError(
+            f"{target}: the checkpoint could not be written ({error}); earlier ones are whole"
+        ) from error
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(str(file), "pt") as content:
+        return {name: content.get_tensor(name) for name in content.keys()}, content.metadata()  # noqa: SIM118
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)

@@ -32,7 +32,7 @@ def plan(optim: Optim, run: Run, videos: int, repeats: int, ranks: int) -> Plan:
     if optim.batch % (ranks * repeats):
         raise MotionMAEError(f"--optim.batch {optim.batch} must be a multiple of ranks x repeats, {ranks} x {repeats}")
     share = optim.batch // ranks
-    micro = run.micro_batch or share
+    micro = share if run.micro_batch in (None, "auto") else run.micro_batch
     if micro > share or share % micro or micro % repeats:
         raise MotionMAEError(
             f"--run.micro-batch {micro} must divide the batch of a rank, {share}, and be whole repeats of {repeats}"
@@ -86,3 +86,26 @@ def adamw(module: nn.Module, optim: Optim, layer_decay: float = 1.0) -> torch.op
     """AdamW, fused (Loshchilov and Hutter, 2017, arXiv 1711.05101)."""
     groups = parameter_groups(module, optim.weight_decay, layer_decay)
     return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
+
+
+def average(module: nn.Module, optim: Optim) -> dict[str, torch.Tensor]:
+    """Copies of the learnt parameters, from which their running mean goes on; none where `optim.ema` is not set."""
+    if optim.ema is None:
+        return {}
+    if not 0 < optim.ema < 1:
+        raise MotionMAEError(f"--optim.ema {optim.ema}: must be between 0 and 1, for instance 0.9999")
+    return {name: value.detach().clone() for name, value in module.named_parameters() if value.requires_grad}
+
+
+@torch.no_grad()
+def follow(mean: dict[str, torch.Tensor], module: nn.Module, optim: Optim, step: int) -> None:
+    """Move the running mean towards the parameters after step 0, 1, …: mean = d mean + (1 - d) parameter.
+
+    d is `optim.ema`, or (1 + step) / (10 + step) while that is less, so that the first weights are soon forgotten.
+    """
+    if not mean or optim.ema is None:
+        return
+    decay = min(optim.ema, (1 + step) / (10 + step))
+    parameters = dict(module.named_parameters())
+    values, targets = list(mean.values()), [parameters[name].detach() for name in mean]
+    torch._foreach_lerp_(values, targets, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from motionmae import noise
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
 
@@ -43,11 +40,34 @@ class Runtime:
         """The batch's tensors on the device, without waiting for the copy."""
         return {k: v.to(self.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
 
+    def seed(self, seed: int, step: int) -> None:
+        """Seed every device's generator for one step of one rank, so that no generator's state need be kept.
+
+        Whatever the objective draws in a step (drop path, dropout) is then the same after a resumption and in a replay.
+        """
+        torch.manual_seed(noise.key(seed, step, self.rank))
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """The mean over the ranks."""
         if self.ranks > 1:
             dist.all_reduce(values)
             values = values / self.ranks
+        return values
+
+    def share(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        if self.ranks == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in the order of the ranks."""
+        if self.ranks == 1:
+            return [value]
+        values: list[Any] = [None] * self.ranks
+        dist.all_gather_object(values, value)
         return values
 
     def say(self, message: str) -> None:
@@ -64,10 +84,15 @@ def start(run: Run) -> Runtime:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
+    if run.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
     if run.threads:
         torch.set_num_threads(run.threads)
     if ranks > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # Tensors of the CPU always have a way of their own: stopping is agreed on without waiting for a GPU.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return Runtime(device, pick_dtype(run.precision, device), rank, ranks)
 
 
@@ -92,60 +117,49 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
-class Interrupts:
-    """Within it, the first SIGTERM or Ctrl-C only sets `asked`; a second ends the process at once."""
+class Agreement:
+    """Whether any rank was asked to stop, known to all ranks at the same step: one small exchange behind each step."""
 
-    asked = False
+    def __init__(self, runtime: Runtime):
+        self.runtime, self.pending = runtime, None
 
-    def __enter__(self) -> Interrupts:
-        self.before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
+    def reached(self, asked: bool) -> bool:
+        """What the ranks had been asked by the end of the step before; alone, `asked` itself."""
+        if self.runtime.ranks == 1:
+            return asked
+        before = self.settle()
+        flag = torch.tensor([float(asked)])
+        self.pending = flag, dist.all_reduce(flag, dist.ReduceOp.MAX, async_op=True)
+        return before
 
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            os._exit(128 + number)
-        self.asked = True
-        print("stopping after this step; once more to stop at once", file=sys.stderr, flush=True)
-
-
-class Progress:
-    """One calm line with the time left: rewritten in place on a terminal, a plain line at each `show` when piped."""
-
-    def __init__(self, total: int, done: int = 0, speak: bool = True):
-        self.total, self.first, self.begun, self.speak = total, done, time.perf_counter(), speak
-        self.live = speak and sys.stdout.isatty()
-
-    def show(self, done: int, text: str) -> None:
-        """The state after `done` of `total` steps."""
-        if not self.speak:
-            return
-        spent = time.perf_counter() - self.begun
-        left = spent / max(1, done - self.first) * (self.total - done)
-        line = f"{done}/{self.total}  {text}  {clock(left)} left"
-        print(f"\r\033[K{line}" if self.live else line, end="" if self.live else "\n", flush=True)
-
-    def close(self) -> None:
-        """End the line."""
-        if self.live:
-            print(flush=True)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as H:MM:SS or M:SS."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    def settle(self) -> bool:
+        """Wait for the exchange that is under way, if one is."""
+        if self.pending is None:
+            return False
+        flag, work = self.pending
+        self.pending = None
+        work.wait()  # pyright: ignore[reportOptionalMemberAccess]
+        return bool(flag.item())
 
 
 @contextlib.contextmanager
 def leaving(runtime: Runtime) -> Iterator[None]:
-    """Within it the ranks are joined; left, they part."""
+    """Within it the ranks are joined; left, they part. A broken connection becomes one clear sentence."""
     try:
         yield
-    finally:
-        if runtime.ranks > 1 and dist.is_initialized():
-            dist.destroy_process_group()
+    except RuntimeError as error:
+        if runtime.ranks > 1 and _lost(error):
+            raise MotionMAEError(
+                f"rank {runtime.rank} of {runtime.ranks}: another rank has ended or is out of reach; this ends too: "
+                f"its own last words say why ({str(error).splitlines()[0][:160]})"
+            ) from error
+        raise
+    if runtime.ranks > 1 and dist.is_initialized():
+        dist.destroy_process_group()  # only in peace: after an error, waiting for the others would hang
+
+
+def _lost(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or any(
+        sign in text for sign in ("connection closed", "connection reset", "broken pipe", "connection refused", "gloo")
+    )

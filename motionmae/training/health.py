@@ -1,0 +1,185 @@
+"""Is the run well? Steps that are not finite are counted and, past a budget, dumped; idle parts are named."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from motionmae.config import Run
+from motionmae.errors import MotionMAEError
+from motionmae.training import parallel
+from motionmae.training.meter import Bad
+from motionmae.training.optim import Plan
+from motionmae.training.runtime import Runtime
+
+WINDOW = 100  # steps over which skipped ones are counted
+LEARNT = 0.97  # below this share of the trivial prediction's cost, a part has learnt something
+
+
+class Budget:
+    """How many of the last 100 steps may be skipped as not finite."""
+
+    def __init__(self, run: Run):
+        self.allowed = run.bad_steps
+        self.recent: deque[bool] = deque(maxlen=WINDOW)
+        self.bad: deque[Bad] = deque(maxlen=WINDOW)
+
+    def spent(self, sound: list[bool], bad: list[Bad]) -> bool:
+        """Count the steps of a reading; whether there were too many bad ones. The same on all ranks."""
+        self.recent.extend(sound)
+        self.bad.extend(bad)
+        return self.recent.count(False) > self.allowed
+
+
+class Plateaus:
+    """Names the parts whose cost, over that of a trivial prediction, has stayed at about 1 for `run.plateau_steps`."""
+
+    def __init__(self, run: Run):
+        self.steps = run.plateau_steps
+        self.begun: int | None = None
+        self.readings: dict[str, list[float]] = {}
+
+    def look(self, step: int, shown: dict[str, float]) -> list[str]:
+        """A sentence for each such part, every `plateau_steps` steps."""
+        self.begun = step if self.begun is None else self.begun
+        for name, value in shown.items():
+            if name.endswith("_ratio"):
+                self.readings.setdefault(name[:-6], []).append(value)
+        if not self.steps or step - self.begun < self.steps:
+            return []
+        means = {name: sum(values) / len(values) for name, values in self.readings.items()}
+        told = [
+            f"step {step}: {name} is on a plateau: over the last {step - self.begun} steps its loss was {mean:.3f} of "
+            f"a trivial prediction's, so it has learnt nothing yet; try another learning rate, or look at its pictures"
+            for name, mean in means.items()
+            if mean >= LEARNT
+        ]
+        self.begun, self.readings = step, {}
+        return told
+
+
+def dump(
+    folder: Path, step: int, budget: Budget, objective: nn.Module, plan: Plan, config: dict[str, Any], runtime: Runtime
+) -> Path:
+    """Write dumps/step-N.safetensors: the weights as they are, and of each bad step its batches, losses and norm.
+
+    All ranks take part.
+    """
+    ranks = runtime.gather([asdict(bad) for bad in budget.bad])
+    steps = [
+        {
+            "step": same[0]["step"],
+            "norm": same[0]["norm"],
+            "ranks": [{k: b[k] for k in ("batches", "losses")} for b in same],
+        }
+        for same in zip(*ranks, strict=True)
+    ]
+    tensors = {
+        f"model/{name}": parallel.full(value).cpu().contiguous() for name, value in objective.state_dict().items()
+    }
+    file = folder / "dumps" / f"step-{step:08d}.safetensors"
+    if runtime.main:
+        told = {"plan": asdict(plan), "seed": config["seed"], "steps": steps}
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, str(file), {"format": "pt", "config": json.dumps(config), "dump": json.dumps(told)})
+        except Exception as error:  # safetensors raises its own classes for a full disk
+            raise MotionMAEError(f"{file}: the dump of the bad steps could not be written ({error})") from error
+    return file
+
+
+def read_dump(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The weights of a dump, and what it tells: the plan, the seed and the bad steps."""
+    try:
+        with safe_open(str(file), "pt") as content:
+            told = json.loads((content.metadata() or {})["dump"])
+            return {name[6:]: content.get_tensor(name) for name in content.keys()}, told  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise MotionMAEError(f"--run.replay {file}: is not a dump of bad steps ({error})") from error
+
+
+def replay(objective: nn.Module, batches: Any, file: Path, runtime: Runtime) -> list[dict[str, Any]]:
+    """Run a dump's bad steps again on one rank, as the run did and in float32, and say where numbers stop being finite.
+
+    `batches(step, micro)` yields the whole batch of a step, and what follows, in micro-batches of that size. Each
+    micro-batch of each step gives a dict: step, micro, precision, loss, norm, the first module whose output is not
+    finite, and the parameters whose gradient is not. Nothing is updated. The weights are those at the stop.
+    """
+    weights, told = read_dump(file)
+    objective.to(runtime.device).load_state_dict(weights)
+    objective.train()
+    found: list[dict[str, Any]] = []
+    for bad in told["steps"]:
+        expected = [batch for rank in bad["ranks"] for batch in rank["batches"]]
+        stream = iter(batches(bad["step"], told["plan"]["micro"]))
+        for at, wanted in enumerate(expected):
+            batch = next(stream)
+            for name, numbers in wanted.items():
+                if batch[name].tolist() != numbers:
+                    raise MotionMAEError(
+                        f"--run.replay {file}: {name} of step {bad['step']} was {numbers[:4]}…, here it is "
+                        f"{batch[name].tolist()[:4]}…; the videos or the config are not those of the run"
+                    )
+            rank, local = divmod(at, told["plan"]["accumulation"])
+            for plain in (False, True) if runtime.dtype is not None else (True,):
+                replace(runtime, rank=rank).seed(told["seed"], bad["step"])
+                result = _examine(objective, runtime.to_device(batch), runtime, plain)
+                found.append({"step": bad["step"], "rank": rank, "micro": local, **result})
+                runtime.say(describe(found[-1]))
+    return found
+
+
+def describe(result: dict[str, Any]) -> str:
+    """One line about a replayed micro-batch."""
+    where = f"first not finite: {result['module']}" if result["module"] else "every module's output is finite"
+    gradients = result["gradients"]
+    which = f", {len(gradients)} gradients are not finite ({', '.join(gradients[:3])})" if gradients else ""
+    return (
+        f"step {result['step']} rank {result['rank']} micro-batch {result['micro']} in {result['precision']}: loss "
+        f"{result['loss']:.6g}, gradient norm {result['norm']:.6g}; {where}{which}"
+    )
+
+
+def _examine(objective: nn.Module, batch: dict[str, Any], runtime: Runtime, plain: bool) -> dict[str, Any]:
+    culprits: list[str] = []
+    hooks = [module.register_forward_hook(_watch(name, culprits)) for name, module in objective.named_modules() if name]
+    objective.zero_grad(set_to_none=True)
+    with torch.autocast(runtime.device.type, enabled=False) if plain else runtime.autocast():
+        loss = objective(batch)["loss"]
+    for hook in hooks:
+        hook.remove()
+    loss.backward()
+    gradients = {name: value.grad for name, value in objective.named_parameters() if value.grad is not None}
+    norm = torch.nn.utils.get_total_norm(list(gradients.values()))
+    bad = [name for name, value in gradients.items() if not value.isfinite().all()]
+    objective.zero_grad(set_to_none=True)
+    precision = "float32" if plain else str(runtime.dtype).removeprefix("torch.")
+    return {
+        "precision": precision, "loss": loss.item(), "norm": norm.item(),
+        "module": culprits[0] if culprits else "", "gradients": bad,
+    }  # fmt: skip
+
+
+def _watch(name: str, culprits: list[str]):
+    def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+        if not all(value.isfinite().all() for value in _tensors(output) if value.is_floating_point()):
+            culprits.append(name)
+
+    return hook
+
+
+def _tensors(value: Any) -> Iterable[torch.Tensor]:
+    if torch.is_tensor(value):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)

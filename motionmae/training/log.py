@@ -1,0 +1,158 @@
+"""What a run writes down beside its checkpoints: config.json, metrics.jsonl, log.txt, TensorBoard's events, and W&B."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from motionmae.config import Run
+from motionmae.errors import MotionMAEError
+from motionmae.training.checkpoint import write_text
+from motionmae.training.console import Progress
+from motionmae.training.runtime import Runtime
+
+# What may change between a run and its resumption without changing what is learnt.
+FREE = ("run.", "data.workers", "data.prefetch", "data.cache", "data.path")
+
+
+class Log:
+    """metrics.jsonl (one line a reading) and log.txt (all that was said) of a run folder, and the curves.
+
+    Rank 0 alone writes. Readings of steps that a resumed run repeats are dropped.
+    """
+
+    def __init__(self, folder: Path, first: int, total: int, config: Any, runtime: Runtime):
+        self.runtime, self.run = runtime, config.run
+        self.progress = Progress(total, first, runtime.main)
+        self.board = self.remote = None
+        if not runtime.main:
+            return
+        self.path = folder / "metrics.jsonl"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = self.path.read_text().splitlines() if self.path.exists() else []
+            write_text(self.path, "".join(f"{line}\n" for line in lines if 0 <= _step(line) <= first))
+            self.file, self.text = self.path.open("a"), (folder / "log.txt").open("a")
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(folder), purge_step=first + 1)
+        except OSError as error:
+            raise MotionMAEError(f"{folder}: the log cannot be written ({error})") from error
+        if config.run.wandb:
+            self.remote = _wandb(folder, config)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """One line, and one point a curve. Raises MotionMAEError where the disk does not take it."""
+        if self.board is None or not values:
+            return
+        try:
+            print(json.dumps({"step": step, **values}), file=self.file, flush=True)
+        except OSError as error:
+            raise MotionMAEError(f"{self.path}: cannot be written ({error})") from error
+        for name, value in values.items():
+            self.board.add_scalar(name, value, step)
+        if self.remote is not None:
+            self.remote.log(values, step=step)
+
+    def show(self, step: int, shown: dict[str, float]) -> None:
+        """The progress line of a reading."""
+        self._keep(self.progress.show(step, summary(shown)))
+
+    def say(self, message: str) -> None:
+        """A message on lines of its own, on the console and in log.txt; nothing where it is empty."""
+        if not message:
+            return
+        self.progress.close()
+        self.runtime.say(message)
+        self._keep(message)
+
+    def _keep(self, message: str) -> None:
+        if self.board is not None:
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            self.text.write("".join(f"{now}  {line}\n" for line in message.splitlines()))
+            self.text.flush()
+
+    def close(self) -> None:
+        """Flush everything."""
+        self.progress.close()
+        if self.board is not None:
+            self.file.close()
+            self.text.close()
+            self.board.close()
+        if self.remote is not None:
+            self.remote.finish()
+
+
+def summary(shown: dict[str, float]) -> str:
+    """The numbers that a person follows: the loss, each part over its trivial baseline, speed, and waiting."""
+    ratios = "".join(f"  {name[:-6]} {value:.3f}x" for name, value in shown.items() if name.endswith("_ratio"))
+    skipped = f"  {shown['skipped']:.0f} SKIPPED (not finite)" if shown["skipped"] else ""
+    return (
+        f"loss {shown['loss']:.4f}{ratios}  {shown['clips_per_second']:.1f} clips/s  "
+        f"data wait {shown['data_wait']:.0%}{skipped}"
+    )
+
+
+def open_folder(run: Run, config: Any, runtime: Runtime) -> None:
+    """Make the run folder and write config.json, or check that the folder's own config is this one.
+
+    Raises MotionMAEError that names the differing fields, or the folder where it cannot be written.
+    """
+    folder, settings = Path(run.out), plain(config)
+    file = folder / "config.json"
+    if file.exists():
+        try:
+            before = json.loads(file.read_text())
+        except json.JSONDecodeError as error:
+            raise MotionMAEError(f"{file}: is not readable as JSON ({error})") from error
+        differing = [name for name in _differing(before, settings) if not name.startswith(FREE)]
+        if differing:
+            told = ", ".join(f"{name} ({_at(before, name)} there, {_at(settings, name)} here)" for name in differing)
+            raise MotionMAEError(f"{folder} holds a run of another config: {told}; choose another --run.out")
+    runtime.gather(None)  # all have looked before rank 0 writes
+    if runtime.main:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(file, json.dumps(settings, indent=2) + "\n")
+        except OSError as error:
+            raise MotionMAEError(f"--run.out {folder}: cannot be written ({error})") from error
+
+
+def plain(config: Any) -> Any:
+    """The config as JSON gives it back."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def _wandb(folder: Path, config: Any) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise MotionMAEError(f"--run.wandb {config.run.wandb}: needs the package: pip install wandb") from error
+    # The folder's name is the run's: a resumed run goes on in the same chart.
+    name = str(folder.resolve()).strip("/").replace("/", "-")[-100:]
+    return wandb.init(project=config.run.wandb, name=folder.name, id=name, resume="allow", config=plain(config))
+
+
+def _step(line: str) -> int:
+    """The step of a line of metrics.jsonl, -1 for one that a killed run left half written."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return -1
+
+
+def _differing(left: Any, right: Any, name: str = "") -> list[str]:
+    if isinstance(left, dict) and isinstance(right, dict):
+        return [
+            f for key in sorted({*left, *right}) for f in _differing(left.get(key), right.get(key), f"{name}.{key}")
+        ]
+    return [] if left == right else [name[1:]]
+
+
+def _at(settings: Any, name: str) -> Any:
+    for key in name.split("."):
+        settings = settings.get(key) if isinstance(settings, dict) else None
+    return settings

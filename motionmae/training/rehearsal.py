@@ -1,0 +1,159 @@
+"""Before the first step: does a micro-batch fit, does it compile, how long does it take, how much memory is it?
+
+A rehearsal is a forward and a backward pass whose gradient is thrown away: it changes no weight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from motionmae.errors import MotionMAEError
+from motionmae.training import parallel
+from motionmae.training.console import clock
+from motionmae.training.optim import Plan
+from motionmae.training.runtime import Runtime
+
+ROOM = 0.85  # the share of the memory that a run may expect to take
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Seconds of one micro-batch; bytes that a step needs at its peak, weights and optimiser included."""
+
+    seconds: float
+    memory: int
+
+
+def rehearse(
+    module: nn.Module, batch: dict[str, Any], runtime: Runtime, warm: bool, resumed: bool = False
+) -> Rehearsal:
+    """Time and memory of one micro-batch; `warm` runs it once before, where the first time is not like the others.
+
+    `resumed` says that the optimiser's own tensors are on the device already.
+
+    Memory is measured on CUDA; elsewhere it is what autograd keeps, and four numbers a parameter: the weight, its
+    gradient and AdamW's two averages. Raises MotionMAEError where the device has not enough memory.
+    """
+    batch = runtime.to_device(batch)
+    cuda = runtime.device.type == "cuda"
+    held: dict[int, int] = {}
+
+    def keep(value: Tensor) -> Tensor:
+        storage = _storage(value)
+        held[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    try:
+        if warm:
+            _pass(module, batch, runtime)
+        if cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        begun = time.perf_counter()
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)
+            if not cuda
+            else contextlib.nullcontext()
+        ):
+            _pass(module, batch, runtime)
+        if cuda:
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - begun
+    except torch.OutOfMemoryError as error:
+        raise MotionMAEError(
+            f"--run.micro-batch: {_clips(batch)} clips at once do not fit {runtime.device}; give fewer, or auto, "
+            f"or --run.checkpointing True ({str(error).splitlines()[0]})"
+        ) from error
+    finally:
+        module.zero_grad(set_to_none=True)
+    weights = sum(_local(value) for value in module.parameters())
+    learnt = sum(_local(value) for value in module.parameters() if value.requires_grad)
+    if cuda:
+        return Rehearsal(seconds, torch.cuda.max_memory_allocated() + (0 if resumed else 2 * learnt))
+    for value in module.parameters():
+        held.pop(_storage(value).data_ptr(), None)  # kept by autograd too, and counted as weights
+    return Rehearsal(seconds, sum(held.values()) + weights + 3 * learnt)
+
+
+def fitting(module: nn.Module, example: dict[str, Any], share: int, repeats: int, runtime: Runtime) -> int:
+    """The largest micro-batch that fits: it divides `share`, a rank's batch, and is a multiple of `repeats`.
+
+    On CUDA sizes are tried upwards; elsewhere two small ones tell what a clip needs. All ranks take the smallest found.
+    """
+    module = module.to(runtime.device).train()
+    sizes = [size for size in range(repeats, share + 1, repeats) if share % size == 0]
+    limit, best, needed = available(runtime.device) * ROOM, sizes[0], []
+    for size in sizes:
+        try:
+            needed.append((size, rehearse(module, _times(example, size), runtime, warm=False).memory))
+        except MotionMAEError:
+            break
+        if needed[-1][1] > limit:
+            break
+        best = size
+        if runtime.device.type != "cuda" and len(needed) == 2:
+            (small, low), (large, high) = needed
+            each = max(1.0, (high - low) / (large - small))
+            best = max(size for size in sizes if size <= large or low + each * (size - small) <= limit)
+            break
+    if runtime.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return parallel.smallest(best, runtime)
+
+
+def available(device: torch.device) -> int:
+    """Bytes of memory that are free on the device; on CPUs, what the system could give."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    try:
+        with open("/proc/meminfo") as lines:
+            return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def expectation(found: Rehearsal, plan: Plan, first: int) -> str:
+    """The sentence of the plan that says what the run will take, without loading."""
+    step = found.seconds * plan.accumulation
+    return (
+        f"about {found.memory / 2**30:.2f} GiB of memory for each rank, {step:.3g} s a step, "
+        f"{clock(step * (plan.steps - first))} for {plan.steps - first} steps if the data keep up"
+    )
+
+
+def _pass(module: nn.Module, batch: dict[str, Any], runtime: Runtime) -> None:
+    with runtime.autocast():
+        loss = module(batch)["loss"]
+    loss.backward()
+
+
+def _times(example: dict[str, Any], size: int) -> dict[str, Any]:
+    """The first clip of the example, `size` times."""
+    return {
+        name: value[:1].expand(size, *value.shape[1:]).contiguous() if torch.is_tensor(value) else value
+        for name, value in example.items()
+    }
+
+
+def _clips(batch: dict[str, Any]) -> int:
+    return max((len(value) for value in batch.values() if torch.is_tensor(value) and value.ndim), default=0)
+
+
+def _storage(value: Tensor) -> torch.UntypedStorage:
+    return (value.to_local() if isinstance(value, DTensor) else value).untyped_storage()
+
+
+def _local(value: Tensor) -> int:
+    part = value.to_local() if isinstance(value, DTensor) else value
+    return part.numel() * part.element_size()

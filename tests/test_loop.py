@@ -1,0 +1,217 @@
+"""A run that is stopped in any way and started again ends with the weights of one that never was."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+
+from motionmae.data.synthetic import render
+from motionmae.data.video import write_video
+from motionmae.errors import MotionMAEError
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for index, motion in enumerate(("left", "up", "grow", "clockwise", "down")):
+        write_video(folder / f"{index}.mp4", render(index, motion, 8, 16).frames, 12)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    out = tmp_path_factory.mktemp("unbroken")
+    assert runs.pretrain(runs.pretraining(videos, out)) == 0
+    return runs.newest(out)
+
+
+class Stop(Exception):
+    pass
+
+
+def stopping(config: runs.Config, at: int):
+    """Batches that raise at a step, as a crash would."""
+    inner = runs.batches(8, config.run.micro_batch or 8)
+
+    def stream(first: int):
+        per = 8 // (config.run.micro_batch or 8)
+        for place, batch in enumerate(inner(first)):
+            if first + place // per == at:
+                raise Stop
+            yield batch
+
+    return stream
+
+
+@pytest.mark.parametrize("at", [1, 4, 6, 11])
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_crashed_run_goes_on_to_the_same_bits(tmp_path, at, ema):
+    config = runs.toy_config(tmp_path / "a", ema=ema, micro_batch=4)
+    with pytest.raises(Stop):
+        runs.fit_toy(config, stream=stopping(config, at))
+    runs.fit_toy(config)
+    whole = runs.toy_config(tmp_path / "b", ema=ema, micro_batch=4)
+    runs.fit_toy(whole)
+    assert runs.same(runs.newest(tmp_path / "a"), runs.newest(tmp_path / "b"))
+
+
+def test_fp16s_loss_scale_is_resumed(tmp_path):
+    half = replace(runs.CPU, dtype=torch.float16)
+    for out, stop in (("a", 6), ("b", None)):
+        config = runs.toy_config(tmp_path / out)
+        if stop:
+            with pytest.raises(Stop):
+                runs.fit_toy(config, stream=stopping(config, stop), runtime=half)
+        runs.fit_toy(config, runtime=half)
+    assert runs.newest(tmp_path / "a")["scaler/growth"] > 0
+    assert runs.same(runs.newest(tmp_path / "a"), runs.newest(tmp_path / "b"))
+
+
+def test_an_inspection_leaves_no_trace_in_what_is_learnt(tmp_path):
+    def inspect(step: int) -> dict[str, float]:
+        return {"drawn": torch.rand(()).item()}
+
+    runs.fit_toy(runs.toy_config(tmp_path / "a"))
+    runs.fit_toy(runs.toy_config(tmp_path / "b", inspect_every=3), inspect=inspect)
+    assert runs.same(runs.newest(tmp_path / "a"), runs.newest(tmp_path / "b"))
+    assert [line["step"] for line in runs.readings(tmp_path / "b") if "drawn" in line] == [3, 6, 9, 12]
+
+
+def test_the_logs_of_a_resumed_run_have_each_step_once(tmp_path):
+    config = runs.toy_config(tmp_path, log_every=1)
+    with pytest.raises(Stop):
+        runs.fit_toy(config, stream=stopping(config, 7))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "lo')
+    runs.fit_toy(config)
+    assert [line["step"] for line in runs.readings(tmp_path)] == list(range(1, 13))
+
+
+def test_a_finished_run_is_left_alone(tmp_path):
+    runs.fit_toy(runs.toy_config(tmp_path))
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    toy, done = runs.fit_toy(runs.toy_config(tmp_path), stream=lambda step: iter(()))
+    assert done
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    assert torch.equal(toy.leave.weight, runs.newest(tmp_path)["model/leave.weight"])
+
+
+def test_another_config_in_the_same_folder_is_named(tmp_path):
+    runs.fit_toy(runs.toy_config(tmp_path))
+    runs.fit_toy(runs.toy_config(tmp_path, keep=7))  # how it is run may change
+    with pytest.raises(MotionMAEError, match=r"optim.lr \(0.3 there, 0.1 here\)"):
+        runs.fit_toy(runs.toy_config(tmp_path, lr=0.1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_run_goes_on_from_there(tmp_path, number):
+    config = runs.toy_config(tmp_path / "a", save_every=1000)
+
+    def spoil(step, batch):
+        if step == 5:
+            os.kill(os.getpid(), number)
+        return batch
+
+    _, done = runs.fit_toy(config, spoil=spoil)
+    assert not done
+    assert sorted(file.name for file in (tmp_path / "a/checkpoints").iterdir()) == ["step-00000006.safetensors"]
+    assert runs.fit_toy(config)[1]
+    runs.fit_toy(runs.toy_config(tmp_path / "b", save_every=1000))
+    assert runs.same(runs.newest(tmp_path / "a"), runs.newest(tmp_path / "b"))
+
+
+def _hang(out: Path) -> int:
+    """A run whose sixth step never ends."""
+
+    def spoil(step, batch):
+        if step == 5:
+            (out / "there").touch()
+            while True:
+                time.sleep(0.05)
+        return batch
+
+    runs.fit_toy(runs.toy_config(out), spoil=spoil)
+    return 0
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path):
+    process = runs.start(_hang, tmp_path)
+    _await(tmp_path / "there")
+    os.kill(process.pid, signal.SIGINT)
+    process.join(0.5)
+    assert process.is_alive()  # it waits for its step
+    os.kill(process.pid, signal.SIGINT)
+    process.join(5)
+    assert process.exitcode == 130
+
+
+def _await(file: Path) -> None:
+    end = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < end, f"{file} never came"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_of_a_real_run_saves_in_mid_epoch(videos, unbroken, tmp_path, workers):
+    config = runs.pretraining(videos, tmp_path / "run", workers=workers, log_every=1)
+    process = runs.start(_group, config)
+    _await(tmp_path / "run/metrics.jsonl")
+    while not (tmp_path / "run/metrics.jsonl").read_text():
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the loader's workers get it too
+    process.join(60)
+    assert process.exitcode == 1
+    assert runs.pretrain(config) == 0
+    assert runs.same(runs.newest(tmp_path / "run"), unbroken)
+
+
+def _group(config) -> int:
+    os.setpgid(0, 0)
+    return runs.pretrain(config)
+
+
+def _killed(videos: Path, tmp_path: Path, kills: int, workers: int) -> None:
+    """Kill a run so often, from before its first step to its last, and let it finish then."""
+    draw = random.Random(kills + workers)
+    config = runs.pretraining(videos, tmp_path / "run", 4 * kills, workers, save_every=1, log_every=1)
+    whole = replace(config, data=replace(config.data, workers=0), run=replace(config.run, out=str(tmp_path / "whole")))
+    runs.start(time.sleep, 0).join()  # the first process waits for what all of them import
+    begun = time.monotonic()
+    process = runs.start(runs.pretrain, whole)
+    _await(tmp_path / "whole/metrics.jsonl")
+    started = time.monotonic() - begun
+    process.join(300)
+    life = time.monotonic() - begun
+    hits = 0
+    for _ in range(kills):
+        process = runs.start(runs.pretrain, config)
+        process.join(started * draw.uniform(0.3, 1.1) + draw.uniform(0, 1.5 * (life - started) / kills))
+        hits += process.is_alive()
+        process.kill()
+        process.join()
+    process = runs.start(runs.pretrain, config)
+    process.join(300)
+    assert process.exitcode == 0
+    assert hits >= kills / 3
+    assert runs.same(runs.newest(tmp_path / "run"), runs.newest(tmp_path / "whole"))
+    assert not list((tmp_path / "run/checkpoints").glob("*.part"))
+
+
+def test_three_kills_change_no_bit(videos, tmp_path):
+    _killed(videos, tmp_path, 3, workers=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_twenty_kills_change_no_bit(videos, tmp_path, workers):
+    _killed(videos, tmp_path, 20, workers)

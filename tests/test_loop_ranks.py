@@ -1,0 +1,210 @@
+"""Several ranks learn what one rank learns; they stop together, end together, and go on in another number."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+
+import motionmae
+from motionmae.data.clips import Order
+from motionmae.data.synthetic import render
+from motionmae.data.video import write_video
+from motionmae.errors import MotionMAEError
+from motionmae.training import checkpoint, runtime, shards
+
+
+def toy(config: runs.Config, spoil=None, drop: float = 0.0) -> int:
+    """One rank of a run of the toy, or the whole run."""
+    here = runtime.start(config.run)
+    try:
+        with runtime.leaving(here):
+            _, done = runs.fit_toy(config, runs.Toy(drop), spoil, here)
+    except MotionMAEError as error:
+        print(f"motionmae: {error}", file=sys.stderr, flush=True)
+        return 2
+    return 0 if done else 1
+
+
+def joined(processes, limit: float = 60) -> list[int]:
+    for process in processes:
+        process.join(limit)
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    return codes
+
+
+def whole(folder: Path) -> dict[str, torch.Tensor]:
+    """The newest checkpoint's weights, sharded or not."""
+    file = checkpoint.found(folder)[-1]
+    if file.suffix == ".safetensors":
+        return {name: value for name, value in runs.newest(folder).items() if name.startswith("model/")}
+    return {name: value for name, value in shards.read(file, {}, {}, runs.CPU).items() if name.startswith("model/")}
+
+
+def close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        torch.testing.assert_close(left[name], right[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone")
+    assert toy(runs.toy_config(out, micro_batch=8)) == 0
+    return out
+
+
+@pytest.mark.parametrize("micro", [4, 2])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_ranks_equal_one_with_the_joined_batch(tmp_path, alone, parallel, micro):
+    config = runs.toy_config(tmp_path, micro_batch=micro, parallel=parallel)
+    assert joined(runs.ranks(toy, 2, config, log=tmp_path / "log")) == [0, 0], (tmp_path / "log0").read_text()
+    close(whole(tmp_path), whole(alone))
+    for ours, theirs in zip(runs.readings(tmp_path), runs.readings(alone), strict=True):
+        for name in ("loss", "toy", "gradient_norm", "lr"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
+    assert (tmp_path / "log1").read_text() == ""  # rank 0 alone speaks
+
+
+def test_two_ranks_pretrain_as_one_does(tmp_path):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for index in range(4):
+        write_video(videos / f"{index}.mp4", render(index, "left", 8, 16).frames, 12)
+    configs = [runs.pretraining(videos, tmp_path / name, steps=6) for name in ("one", "two")]
+    assert joined([runs.start(runs.pretrain, configs[0])]) == [0]
+    log = tmp_path / "log"
+    assert joined(runs.ranks(runs.pretrain, 2, configs[1], log=log)) == [0, 0], Path(f"{log}0").read_text()
+    close(whole(tmp_path / "one"), whole(tmp_path / "two"))
+
+
+@pytest.mark.parametrize(("length", "batch"), [(10, 4), (7, 8), (16, 8)])
+def test_each_sample_is_seen_once_an_epoch(length, batch):
+    seen: dict[int, list[int]] = {}
+    for rank in range(2):
+        order = iter(Order(length, batch, batch // 4, seed=5, rank=rank, ranks=2))
+        for _ in range(length * 3 * 4 // batch + 4):
+            for epoch, index in next(order):
+                seen.setdefault(epoch, []).append(index)
+    assert all(sorted(seen[epoch]) == list(range(length)) for epoch in range(2))
+
+
+def _die(step, batch):
+    if step == 5 and os.environ["RANK"] == "1" and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_rank_that_dies_ends_all_with_a_clear_error(tmp_path, parallel):
+    config = runs.toy_config(tmp_path, parallel=parallel)
+    codes = joined(runs.ranks(toy, 2, config, _die, log=tmp_path / "log"), 30)
+    assert codes == [2, -signal.SIGKILL]
+    assert "rank 0 of 2: another rank has ended" in (tmp_path / "log0").read_text()
+
+
+def _ask(step, batch):
+    if step == 5 and os.environ.get("RANK") == "1":
+        os.kill(os.getpid(), signal.SIGTERM)
+    return batch
+
+
+def test_one_rank_asked_to_stop_stops_all_at_the_same_step(tmp_path, alone):
+    config = runs.toy_config(tmp_path, save_every=1000)
+    assert joined(runs.ranks(toy, 2, config, _ask)) == [1, 1]
+    assert [checkpoint.step_of(file) for file in checkpoint.found(tmp_path)] == [7]
+    assert joined(runs.ranks(toy, 2, config)) == [0, 0]
+    close(whole(tmp_path), whole(alone))
+
+
+def test_dropout_differs_between_ranks_and_is_resumed(tmp_path):
+    runs_of = [runs.toy_config(tmp_path / name) for name in ("a", "b")]
+    assert joined(runs.ranks(toy, 2, runs_of[0], _ask, 0.3)) == [1, 1]
+    assert joined(runs.ranks(toy, 2, runs_of[0], None, 0.3)) == [0, 0]
+    assert joined(runs.ranks(toy, 2, runs_of[1], None, 0.3)) == [0, 0]
+    assert runs.same(whole(tmp_path / "a"), whole(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (2, 3), (1, 2), (3, 2)])
+def test_sharded_checkpoints_go_on_with_another_number_of_ranks(tmp_path, alone, before, after):
+    def config(number: int, steps: int) -> runs.Config:
+        made = runs.toy_config(tmp_path, parallel="fsdp" if number > 1 else "ddp", save_every=4)
+        return replace(made, optim=replace(made.optim, batch=24))
+
+    reference = replace(runs.toy_config(tmp_path / "reference"), optim=config(1, 12).optim)
+    assert toy(reference) == 0
+    log = tmp_path / "log"
+    codes = joined(runs.ranks(toy, before, config(before, 12), _ask_first, log=log))
+    assert codes == [1] * before, Path(f"{log}0").read_text()
+    stopped = checkpoint.found(tmp_path)[-1]
+    assert stopped.suffix == (".shards" if before > 1 else ".safetensors")
+    codes = joined(runs.ranks(toy, after, config(after, 12), log=log))
+    assert codes == [0] * after, Path(f"{log}0").read_text()
+    close(whole(tmp_path), whole(tmp_path / "reference"))
+
+
+def _ask_first(step, batch):
+    if step == 5 and os.environ.get("RANK") == "0":
+        os.kill(os.getpid(), signal.SIGTERM)
+    return batch
+
+
+def test_a_damaged_shard_falls_back(tmp_path):
+    config = runs.toy_config(tmp_path, parallel="fsdp")
+    assert joined(runs.ranks(toy, 2, config)) == [0, 0]
+    good, late = checkpoint.found(tmp_path)
+    part = next(late.glob("__1_*"))
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    with pytest.warns(UserWarning, match="the checksum of __1_0.distcp does not match"):
+        assert checkpoint.newest_whole(tmp_path)[0] == good
+
+
+def test_load_reads_a_sharded_run(tmp_path):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for index in range(4):
+        write_video(videos / f"{index}.mp4", render(index, "left", 8, 16).frames, 12)
+    config = runs.pretraining(videos, tmp_path / "run", steps=4, parallel="fsdp", inspect_every=2)
+    log = tmp_path / "log"
+    assert joined(runs.ranks(runs.pretrain, 2, config, log=log)) == [0, 0], Path(f"{log}0").read_text()
+    assert checkpoint.found(tmp_path / "run")[-1].suffix == ".shards"
+    encoder = motionmae.load(tmp_path / "run")
+    single = runs.pretraining(videos, tmp_path / "single", steps=4)
+    assert joined([runs.start(runs.pretrain, single)]) == [0]
+    expected = motionmae.load(tmp_path / "single")
+    close(encoder.state_dict(), expected.state_dict())
+    assert len(list((tmp_path / "run/pictures").iterdir())) == 2  # the inspected whole is brought up to date
+
+
+def test_sharding_needs_several_ranks(tmp_path):
+    with pytest.raises(MotionMAEError, match=r"--run.parallel fsdp: needs several ranks"):
+        runs.fit_toy(runs.toy_config(tmp_path, parallel="fsdp"))
+
+
+@pytest.mark.slow
+def test_torchruns_restart_goes_on_from_the_last_checkpoint(tmp_path, alone):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import runs, test_loop_ranks as here\n"
+        "from pathlib import Path\n"
+        f"sys.exit(here.toy(runs.toy_config(Path({str(tmp_path / 'run')!r})), here._die))\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    environment = os.environ | {"PYTHONPATH": str(Path(motionmae.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, str(script)], env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "going on from step 4" in done.stdout
+    close(whole(tmp_path / "run"), whole(alone))

@@ -1,0 +1,180 @@
+"""The optimiser and its schedule against slow references written out here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from motionmae.config import Decoder, Model, Optim, Run
+from motionmae.errors import MotionMAEError
+from motionmae.models.autoencoder import MotionMAE
+from motionmae.training import optim
+from motionmae.training.optim import Plan, adamw, average, follow, learning_rate, parameter_groups, plan
+
+SMALL = Model(4, 16, (2, 8, 8), 24, 3, 3, positions="learned", decoder=Decoder("shared", 12, 1, 2))
+
+
+def test_adamw_takes_the_published_steps():
+    """Loshchilov and Hutter, 2017, arXiv 1711.05101, algorithm 2, number by number in float64."""
+    toy, settings = runs.Toy(0.0).double(), Optim(lr=0.05, weight_decay=0.1, betas=(0.9, 0.95))
+    optimizer = adamw(toy, settings)
+    weights = {name: value.detach().clone() for name, value in toy.named_parameters()}
+    first = {name: torch.zeros_like(value) for name, value in weights.items()}
+    second = {name: torch.zeros_like(value) for name, value in weights.items()}
+    for step in range(1, 6):
+        batch = {name: value.double() for name, value in runs.clips(step, range(8), 8).items()}
+        optimizer.zero_grad()
+        toy(batch)["loss"].backward()
+        for name, value in toy.named_parameters():
+            gradient = value.grad
+            assert gradient is not None
+            first[name] = 0.9 * first[name] + 0.1 * gradient
+            second[name] = 0.95 * second[name] + 0.05 * gradient**2
+            moved = (first[name] / (1 - 0.9**step)) / ((second[name] / (1 - 0.95**step)).sqrt() + 1e-8)
+            decay = 0.1 if value.ndim > 1 else 0.0
+            weights[name] = weights[name] - 0.05 * (moved + decay * weights[name])
+        optimizer.step()
+        for name, value in toy.named_parameters():
+            torch.testing.assert_close(value.detach(), weights[name], rtol=1e-9, atol=1e-12)
+
+
+def test_matrices_alone_decay():
+    """Each kind of parameter by its role, as VideoMAE has it: no bias, norm, position or mask token decays."""
+    autoencoder = MotionMAE(SMALL)
+    decaying = {
+        id(value) for group in parameter_groups(autoencoder, 0.05) if group["weight_decay"] for value in group["params"]
+    }
+    for name, value in autoencoder.named_parameters():
+        exempt = name.endswith(("bias", "mask_token", "positions.table")) or "norm" in name
+        assert (id(value) in decaying) != exempt, name
+
+
+def test_every_learnt_parameter_is_in_one_group():
+    autoencoder = MotionMAE(SMALL)
+    autoencoder.encoder.embed.weight.requires_grad_(False)
+    for layer_decay in (1.0, 0.75):
+        members = [id(v) for group in parameter_groups(autoencoder, 0.05, layer_decay) for v in group["params"]]
+        assert sorted(members) == sorted(id(v) for v in autoencoder.parameters() if v.requires_grad)
+
+
+def test_layers_decay_from_the_head_down():
+    """Bao et al., 2021, arXiv 2106.08254: embedding first, then blocks, the head at the full rate."""
+    classifier = nn.ModuleDict({"encoder": MotionMAE(SMALL).encoder, "head": nn.Linear(24, 5)})
+    scales = {
+        id(value): group["scale"] for group in parameter_groups(classifier, 0.05, 0.5) for value in group["params"]
+    }
+    wanted = {"encoder.embed": 0.5**4, "encoder.positions": 0.5**4, "encoder.norm": 1.0, "head": 1.0}
+    wanted |= {f"encoder.blocks.{block}": 0.5 ** (3 - block) for block in range(3)}
+    for name, value in classifier.named_parameters():
+        start = next(start for start in wanted if name.startswith(f"{start}."))
+        assert scales[id(value)] == pytest.approx(wanted[start]), name
+
+
+def test_the_scale_multiplies_the_rate_in_the_loop(tmp_path):
+    """AdamW's first step is the rate: at layer decay 0.5 the embedding moves by a sixteenth of it."""
+    config = runs.toy_config(tmp_path, steps=1, warmup_epochs=0.0, weight_decay=0.0)
+    module = nn.ModuleDict({"encoder": MotionMAE(SMALL).encoder, "head": nn.Linear(24, 5)})
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.head = module["encoder"], module["head"]
+
+        def forward(self, batch):
+            return {"loss": torch.stack([value.sum() for value in self.parameters()]).sum() * batch["x"].mean().abs()}
+
+    from motionmae.training import loop
+
+    made = plan(config.optim, config.run, 8, 1, 1)
+    loop.fit(Sum(), runs.batches(8, 8), made, config.optim, config.run, runs.CPU, config, layer_decay=0.5)
+    for name, scale in {"encoder.embed.bias": 1 / 16, "encoder.blocks.2.norm1.bias": 1 / 2, "head.bias": 1.0}.items():
+        moved = (before[name] - dict(module.named_parameters())[name]).detach()
+        torch.testing.assert_close(moved, torch.full_like(moved, made.lr * scale), rtol=1e-3, atol=0)
+
+
+@given(steps=st.integers(2, 500), warmup=st.integers(0, 100), peak=st.floats(1e-4, 1.0), step=st.integers(0, 499))
+def test_the_rate_rises_in_a_line_and_falls_in_half_a_cosine(steps, warmup, peak, step):
+    """A table of all rates, made beforehand as VideoMAE makes it, says the same."""
+    warmup, step = min(warmup, steps - 1), min(step, steps - 1)
+    settings = Optim(lr_start=1e-6, lr_end=1e-5)
+    rising = [1e-6 + (peak - 1e-6) * at / warmup for at in range(warmup)]
+    length = steps - warmup
+    falling = [1e-5 + 0.5 * (peak - 1e-5) * (1 + math.cos(math.pi * at / length)) for at in range(length)]
+    found = learning_rate(step, Plan(steps, warmup, 1, 1, 1, 1, peak), settings)
+    assert found == pytest.approx((rising + falling)[step])
+
+
+def test_the_rate_is_given_for_256_clips():
+    made = plan(Optim(batch=64, lr=1.5e-4), Run(), 1000, 1, 1)
+    assert made.lr == pytest.approx(1.5e-4 / 4)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("micro", [None, 4, 16])
+def test_a_plans_numbers_multiply_to_the_batch(ranks, micro):
+    made = plan(Optim(batch=32), Run(micro_batch=micro), 1000, 2, ranks)
+    assert made.micro * made.accumulation * made.ranks == made.batch == 32
+    assert made.steps == 1000 * 2 * 800 // 32
+
+
+@pytest.mark.parametrize(("settings", "run", "ranks", "named"), [
+    (Optim(batch=30), Run(), 4, "--optim.batch 30"),
+    (Optim(batch=32), Run(micro_batch=5), 1, "--run.micro-batch 5"),
+    (Optim(batch=32), Run(micro_batch=64), 1, "--run.micro-batch 64"),
+    (Optim(batch=32, epochs=0.0), Run(), 1, "--optim.epochs"),
+])  # fmt: skip
+def test_a_batch_that_cannot_be_cut_is_named(settings, run, ranks, named):
+    with pytest.raises(MotionMAEError, match=named):
+        plan(settings, run, 1000, 1, ranks)
+
+
+def test_the_running_mean_follows_the_weights():
+    toy, settings = runs.Toy(), Optim(ema=0.9)
+    mean = average(toy, settings)
+    slow = {name: value.detach().double() for name, value in toy.named_parameters()}
+    for step in range(40):
+        with torch.no_grad():
+            for value in toy.parameters():
+                value.add_(torch.randn_like(value))
+        follow(mean, toy, settings, step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        slow = {name: decay * slow[name] + (1 - decay) * v.detach().double() for name, v in toy.named_parameters()}
+    for name, value in mean.items():
+        torch.testing.assert_close(value.double(), slow[name], rtol=1e-5, atol=1e-5)
+
+
+def test_load_takes_the_running_mean(tmp_path):
+    from dataclasses import asdict
+
+    import motionmae
+    from motionmae.config import Pretrain
+    from motionmae.training.checkpoint import State, save
+
+    autoencoder, settings = MotionMAE(SMALL), Optim(ema=0.9)
+    state = State(autoencoder, adamw(autoencoder, settings), torch.amp.GradScaler("cpu", enabled=False), {})
+    config = asdict(replace(Pretrain(), model=SMALL))
+    save(tmp_path, 1, state, config, 2, runs.CPU)
+    weight = autoencoder.encoder.embed.weight.detach()
+    assert torch.equal(motionmae.load(tmp_path).embed.weight, weight)
+    state.average = {name: value + 1 for name, value in average(autoencoder, settings).items()}
+    save(tmp_path, 2, state, config, 2, runs.CPU)
+    assert torch.equal(motionmae.load(tmp_path).embed.weight, weight + 1)
+    assert torch.equal(motionmae.load(tmp_path / "checkpoints/step-00000001.safetensors").embed.weight, weight)
+
+
+def test_a_decay_outside_its_range_is_named():
+    with pytest.raises(MotionMAEError, match=r"--optim.ema 1.5"):
+        average(runs.Toy(), Optim(ema=1.5))
+
+
+def test_the_loops_own_optimiser_is_fused():
+    assert optim.adamw(runs.Toy(), runs.toy_config(Path("x")).optim).defaults["fused"]
