@@ -140,6 +140,10 @@ class Data:
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
     """Crop sides, as shares of the frame's short side, of which each clip draws one for its height and one for
     its width."""
+    area: tuple[float, float] | None = None
+    """Instead of `scales`: a random resized crop, whose share of the frame's area is drawn from this range."""
+    aspect: tuple[float, float] = (0.75, 4 / 3)
+    """Range of that crop's width over its height."""
     flip: bool = True
     """Mirror half of the clips. Off where left and right are labels."""
     cache: bool = False
@@ -150,6 +154,32 @@ class Data:
     """Batches that each worker prepares ahead."""
     bad_share: float = 0.05
     """Stop when more than this share of the reads fails."""
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What is changed in a clip on the device, in all its frames alike. Nothing by default."""
+
+    layers: int = 0
+    """RandAugment's operations on each clip; 0 leaves it out, fine-tuning of VideoMAE has 4."""
+    magnitude: float = 7.0
+    """How strong they are, from 0 to 10."""
+    spread: float = 0.5
+    """Standard deviation of the magnitude from clip to clip."""
+    chance: float = 0.5
+    """How often an operation that was drawn is carried out."""
+    brightness: float = 0.0
+    """Colour jitter: the brightness is multiplied by 1 - this to 1 + this."""
+    contrast: float = 0.0
+    """The same for the contrast."""
+    saturation: float = 0.0
+    """The same for the saturation."""
+    hue: float = 0.0
+    """The hue turns by up to this share of the circle either way; at most 0.5."""
+    erase: float = 0.0
+    """How often a box is replaced by noise, the same in all frames; fine-tuning of VideoMAE has 0.25."""
+    erase_area: tuple[float, float] = (0.02, 1 / 3)
+    """Range of that box's share of the frame's area."""
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def _reference(
             decoder_intermediate_size=int(model.decoder.width * model.mlp_ratio), use_mean_pooling=False,
         )
     )  # fmt: skip
-    theirs = theirs.to(device=here.device)
+    nn.Module.to(theirs, device=here.device)
     objective = build(settings)
     now, after = objective.frames(batch["clip"])
     masked = objective.draw(now, after, batch["key"])[1]

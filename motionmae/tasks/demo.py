@@ -24,7 +24,8 @@ from motionmae.report.run import last_picture, loss_charts
 from motionmae.tasks.pretrain import build, fit_videos
 from motionmae.tasks.segment.davis import segment_davis
 from motionmae.tasks.segment.sequence import Source
-from motionmae.training.runtime import Runtime, clock
+from motionmae.training.console import clock
+from motionmae.training.runtime import Runtime
 
 Labelled = Sequence[tuple[Path, int]]
 Row = tuple[str, list[float]]
