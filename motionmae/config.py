@@ -626,6 +626,7 @@ class Finetune:
     layer_decay: float = 0.75
     """Each block learns at this multiple of the rate of the one after it."""
     mix: Mix = field(default_factory=Mix)
+    augment: Augment = field(default_factory=Augment)
     data: Labelled = field(default_factory=Labelled)
     views: Viewing = field(default_factory=Viewing)
     optim: Optim = field(default_factory=Optim)
@@ -724,3 +725,21 @@ class Predict:
     compute: Annotated[Compute, arg(name="")] = field(default_factory=Compute)
     heads: int | None = None
     """Attention heads of the encoder, where a foreign file does not say."""
+
+
+@dataclass(frozen=True)
+class Motions:
+    """Cut a set of real clips labelled by motion alone: pans, zooms, forward, backward and fast."""
+
+    sources: Positional[tuple[str, ...]] = ()
+    """Videos or folders of frames to cut from; every third is for the test videos."""
+    out: str = "motions"
+    """Folder to write train/MOTION/… and test/MOTION/… into."""
+    count: int = 8
+    """Clips of each motion from each source."""
+    frames: int = 16
+    """Frames of a clip."""
+    size: int = 64
+    """Height and width of a clip in pixels."""
+    seed: int = 0
+    """Seed of the places and the moments."""

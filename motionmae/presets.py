@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from motionmae.config import (
+    Augment,
     BenchData,
     BenchPretrain,
     Data,
@@ -18,6 +19,7 @@ from motionmae.config import (
     Mask,
     Mix,
     Model,
+    Motions,
     Optim,
     Predict,
     Prepare,
@@ -98,22 +100,29 @@ def _schedule(lr: float, epochs: float, batch: int) -> Optim:
     return Optim(batch, epochs, None, lr, lr_start=1e-6, lr_end=1e-6, warmup_epochs=5.0, betas=(0.9, 0.999))
 
 
+STRONG = Augment(layers=4, magnitude=7.0, spread=0.5, erase=0.25)
+
 # Published fine-tuning recipes of ViT-B (VideoMAE, arXiv 2203.12602, and its repository). HMDB51's head dropout is not
 # published: UCF101's is taken. Directions are classes of Something-Something, so nothing is mirrored there.
 FINETUNE: dict[str, Finetune] = {
     "ssv2": Finetune(
-        data=Labelled(sampling="uniform", stride=2, flip=False, repeats=2),
+        augment=STRONG,
+        data=Labelled(sampling="uniform", stride=2, flip=False, repeats=2, area=(0.08, 1.0)),
         views=Viewing(clips=2, crops=3),
         optim=_schedule(5e-4, 40.0, 384),
     ),
     "k400": Finetune(
-        data=Labelled(stride=4, repeats=2), views=Viewing(clips=5, crops=3), optim=_schedule(1e-3, 75.0, 384)
+        augment=STRONG,
+        data=Labelled(stride=4, repeats=2, area=(0.08, 1.0)),
+        views=Viewing(clips=5, crops=3),
+        optim=_schedule(1e-3, 75.0, 384),
     ),
     "ucf101": Finetune(
         drop_path=0.2,
         dropout=0.5,
         layer_decay=0.7,
-        data=Labelled(stride=4, repeats=2),
+        augment=STRONG,
+        data=Labelled(stride=4, repeats=2, area=(0.08, 1.0)),
         views=Viewing(clips=5, crops=3),
         optim=_schedule(5e-4, 100.0, 128),
     ),
@@ -121,14 +130,16 @@ FINETUNE: dict[str, Finetune] = {
         drop_path=0.2,
         dropout=0.5,
         layer_decay=0.7,
-        data=Labelled(stride=2),
+        augment=STRONG,
+        data=Labelled(stride=2, area=(0.08, 1.0)),
         views=Viewing(clips=10, crops=3),
         optim=_schedule(1e-3, 50.0, 128),
     ),
     # Our own: a few hundred videos of any length on one GPU. What the classes are is unknown, so nothing is mirrored.
     "custom": Finetune(
         dropout=0.5,
-        data=Labelled(sampling="uniform", stride=1, flip=False),
+        augment=STRONG,
+        data=Labelled(sampling="uniform", stride=1, flip=False, area=(0.3, 1.0)),
         views=Viewing(clips=2, crops=3),
         optim=_schedule(2e-3, 60.0, 32),
         run=Run(micro_batch=8, inspect_every=100),
@@ -162,6 +173,7 @@ COMMANDS: dict[str, Command] = {
         {"davis": SegmentDavis(), "video": SegmentVideo(), "score": SegmentScore()},
     ),
     "finetune": Command("Learn to tell the classes of labelled videos, from a pretrained encoder.", _finetune()),
+    "motions": Command("Cut real clips that are labelled by motion alone from any videos.", {"": Motions()}),
     "probe": Command("Measure a frozen encoder by k-NN and small classifiers on its features.", {"": Probe()}),
     "predict": Command("Tell the classes of any video, as a whole or along its time.", {"": Predict()}),
     "evaluate": Command("Test a fine-tuned model on labelled videos.", {"": Evaluate()}),

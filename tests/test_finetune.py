@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from motionmae.config import Compute, Finetune, Labelled, Mix, Model, Optim, Run, Viewing
 from motionmae.data.sources import Videos
@@ -15,6 +16,7 @@ from motionmae.data.synthetic import render
 from motionmae.data.video import write_video
 from motionmae.errors import MotionMAEError
 from motionmae.models.classifier import Classifier, load_classifier
+from motionmae.models.weights import newest_checkpoint
 from motionmae.presets import FINETUNE
 from motionmae.tasks import evaluate, finetune
 from motionmae.training.runtime import Runtime
@@ -196,3 +198,29 @@ def test_directions_are_not_mirrored_where_they_are_classes():
 )
 def test_recipes_are_tested_with_the_published_views(recipe, views):
     assert (FINETUNE[recipe].views.clips, FINETUNE[recipe].views.crops) == views
+
+
+def test_published_recipes_augment_and_a_step_with_all_of_it_is_finite(videos, tmp_path):
+    for recipe in ("ssv2", "k400", "ucf101", "hmdb51"):
+        assert (FINETUNE[recipe].augment.layers, FINETUNE[recipe].augment.erase) == (4, 0.25)
+    config = config_of(
+        videos, tmp_path / "run", optim=Optim(batch=8, steps=2), mix=Mix(), augment=FINETUNE["k400"].augment
+    )
+    finetune.run(replace(config, data=replace(config.data, test="", area=(0.3, 1.0), repeats=2)))
+    log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert 0 < log[-1]["loss"] < 1
+
+
+def test_the_final_test_is_that_of_the_running_mean_where_there_is_one(videos, tmp_path):
+    optim = Optim(16, 5.0, None, 4e-2, 1e-6, 1e-6, 1.0, betas=(0.9, 0.999), clip=1.0, ema=0.9)
+    finetune.run(config_of(videos, tmp_path / "run", optim=optim))
+    figures = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
+    mean = load_classifier(tmp_path / "run")[0]
+    views = evaluate.settle(Viewing(), json.loads((tmp_path / "run" / "config.json").read_text()), SMALL)
+    labels = evaluate.labelled(finetune.find(Labelled(path=str(videos[1]))), MOTIONS, "")
+    found = evaluate.examine(mean, labels, views, Compute(workers=0), CPU, tmp_path / "again", False, 0)
+    assert found["calibration_error"] == figures["calibration_error"]
+    with safe_open(str(newest_checkpoint(tmp_path / "run")), "pt") as content:
+        average, last = (content.get_tensor(f"{part}/head.linear.weight") for part in ("average", "model"))
+    assert torch.equal(mean.head.linear.weight, average)
+    assert not torch.equal(average, last)

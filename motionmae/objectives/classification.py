@@ -20,7 +20,7 @@ MIX_STREAM = 20
 KNOTS = 2048  # of the table that beta() interpolates
 
 Clip = Float[Tensor, "b c t h w"]
-Augment = Callable[[Shaped[Tensor, "b c t h w"], Int[Tensor, " b"]], Shaped[Tensor, "b c t h w"]]
+AugmentClips = Callable[[Shaped[Tensor, "b c t h w"], Int[Tensor, " b"]], Shaped[Tensor, "b c t h w"]]
 
 
 def beta(draws: Float[Tensor, " b"], alpha: float) -> Float[Tensor, " b"]:
@@ -88,7 +88,7 @@ class Classification(nn.Module):
     In training mode clips pass through `augment` (from clips and keys to clips) and are mixed.
     """
 
-    def __init__(self, classifier: Classifier, config: Mix, augment: Augment | None = None):
+    def __init__(self, classifier: Classifier, config: Mix, augment: AugmentClips | None = None):
         super().__init__()
         # The parts and not the classifier: their names in a checkpoint are then those of every other checkpoint.
         self.encoder, self.head = classifier.encoder, classifier.head

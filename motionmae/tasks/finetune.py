@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from motionmae.config import Compute, Data, Finetune
+from motionmae.config import Augment, Compute, Data, Finetune
+from motionmae.data import transforms
 from motionmae.data.clips import Clips, Order, collate, loader
 from motionmae.data.sources import Videos, find, number
 from motionmae.errors import MotionMAEError
 from motionmae.metrics import top_k
 from motionmae.models import weights
 from motionmae.models.classifier import Classifier, load_classifier
-from motionmae.objectives.classification import Classification
+from motionmae.objectives.classification import AugmentClips, Classification
 from motionmae.tasks import evaluate
 from motionmae.training import loop, optim, rehearsal, runtime
 from motionmae.training.runtime import Runtime
@@ -47,7 +49,7 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None) ->
         test = None if tests is None else evaluate.labelled(tests, config.classes, config.data.test)
         plan = optim.plan(config.optim, config.run, len(dataset), config.data.repeats, here.ranks)
         classifier = build(config, start)
-        objective = Classification(classifier, config.mix)
+        objective = Classification(classifier, config.mix, augmentation(config.augment))
         example = collate([dataset[(0, 0)]])  # a set that cannot be read at all is found before anything is written
         loop.open_folder(config.run, config, here)
         if config.run.micro_batch == "auto":
@@ -122,6 +124,11 @@ def build(config: Finetune, start: weights.Checkpoint | None) -> Classifier:
         classifier.start_from(start, config.init)
     classifier.encoder.recompute = config.run.checkpointing
     return classifier
+
+
+def augmentation(config: Augment) -> AugmentClips | None:
+    """RandAugment, colour and erasing as one function of clips and keys; None where nothing is changed."""
+    return functools.partial(transforms.augment, config=config) if config != Augment() else None
 
 
 def compute(config: Finetune) -> Compute:
