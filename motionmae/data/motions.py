@@ -58,7 +58,7 @@ def moments(motion: str, count: int, frames: int, draw: float) -> list[int]:
 
 
 def clip(source: UInt8[Tensor, "t h w c"], motion: str, seed: int, frames: int, size: int) -> UInt8[Tensor, "t2 s s c"]:
-    """`frames` frames of `size` x `size` pixels with the motion, from the frames of a video; the seed decides the rest."""
+    """A clip of `frames` frames, `size` pixels wide and high, with the motion; the seed decides all the rest."""
     draws = np.random.default_rng([seed, MOTIONS.index(motion)]).random(5).tolist()
     chosen = moments(motion, len(source), frames, draws[4])
     windows = camera(motion, frames, draws[:4], source.shape[1], source.shape[2])
@@ -71,7 +71,7 @@ def clip(source: UInt8[Tensor, "t h w c"], motion: str, seed: int, frames: int, 
 def write_clips(
     sources: Sequence[Path], folder: Path, count: int, seed: int, frames: int = 16, size: int = 64
 ) -> tuple[list[Path], list[Path]]:
-    """`count` clips of each motion and source as folder/train/MOTION/… and folder/test/MOTION/…; existing ones are kept.
+    """`count` clips of each motion and source as folder/train/MOTION/… and folder/test/MOTION/…; those there are kept.
 
     Every third source, in the order given, is for the test. Returns the sources of both. A source too short for a clip
     is a MotionMAEError.
