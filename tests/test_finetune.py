@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -224,3 +226,16 @@ def test_the_final_test_is_that_of_the_running_mean_where_there_is_one(videos, t
         average, last = (content.get_tensor(f"{part}/head.linear.weight") for part in ("average", "model"))
     assert torch.equal(mean.head.linear.weight, average)
     assert not torch.equal(average, last)
+
+
+@pytest.mark.slow
+def test_three_processes_give_the_figures_of_one_on_a_set_that_three_does_not_divide(trained, videos, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m"]
+    command += ["motionmae.cli", "evaluate", str(trained), "--data.path", str(videos[1]), "--out", str(tmp_path)]
+    subprocess.run([*command, "--workers", "0", "--device", "cpu", "--threads", "1"], check=True, timeout=200)
+    again = json.loads((tmp_path / "evaluation.json").read_text())
+    before = json.loads((trained / "evaluation" / "evaluation.json").read_text())
+    assert again["videos"] == 10
+    assert again["confusion"] == before["confusion"]
+    assert again["orders"] == before["orders"]
+    assert again["calibration_error"] == pytest.approx(before["calibration_error"], abs=1e-6)
