@@ -6,13 +6,13 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from safetensors import safe_open
 
-from motionmae.config import Compute, Finetune, Labelled, Mix, Model, Optim, Run, Viewing
+from motionmae.config import Compute, Data, Finetune, Labelled, Mix, Model, Optim, Run, Viewing
 from motionmae.data.sources import Videos
 from motionmae.data.synthetic import render
 from motionmae.data.video import write_video
@@ -145,6 +145,14 @@ def test_views_are_averaged_and_every_video_counted_once_on_any_number_of_ranks(
     joined = evaluate.watch(probabilities, dataset, compute, Rank(CPU.device, None, 2, 3), quiet=True)
     assert [len(places) for places, _ in told] == [4, 3, 3]
     torch.testing.assert_close(joined["views"], alone["views"], atol=1e-6, rtol=0)
+
+
+def test_views_that_are_not_asked_for_are_those_of_the_models_own_run():
+    finetuned = {"views": asdict(Viewing(2, 3, "uniform", 1, None, "clamp", 4, 16)), "data": {"stride": 7}}
+    assert evaluate.settle(Viewing(clips=9), finetuned, SMALL) == Viewing(9, 3, "uniform", 1, None, "clamp", 4, 16)
+    pretrained = {"data": asdict(Data(sampling="dense", stride=2, short="clamp"))}
+    assert evaluate.settle(Viewing(crops=1), pretrained, SMALL) == Viewing(5, 1, "dense", 2, None, "clamp", 4, 16)
+    assert evaluate.settle(Viewing(), {}, SMALL) == Viewing(5, 3, "dense", 4, None, "loop", 4, 16)
 
 
 def test_shuffled_keeps_the_frames_of_each_clip_and_one_frame_has_no_motion():

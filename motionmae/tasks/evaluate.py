@@ -67,7 +67,7 @@ def run(config: Evaluate) -> None:
     """Test `config.model` on `config.data.path`; prints the figures and writes them, the predictions and a report."""
     here = start(config.compute)
     with runtime.leaving(here):
-        classifier, made_with = load_classifier(config.model, config.heads, config.views.size)
+        classifier, made_with = load_classifier(config.model, config.heads)
         views = settle(config.views, made_with, classifier.encoder.config)
         labels = labelled(find(Data(**asdict(config.data))), classifier.names, config.data.path)
         folder = Path(config.out) if config.out else beside(config.model, "evaluation")
@@ -87,7 +87,7 @@ def beside(model: str, name: str) -> Path:
 
 def settle(asked: Viewing, made_with: dict[str, Any], model: Model) -> Viewing:
     """The views with nothing left open: what was asked, else the model's own run, else the usual ones."""
-    own = made_with.get("views") or {}
+    own = made_with.get("views") or made_with.get("data") or {}  # a pretraining run has no views, but its sampling
     usual = asdict(replace(USUAL, frames=model.frames, size=model.size))
     chosen = {}
     for name in (item.name for item in fields(Viewing)):

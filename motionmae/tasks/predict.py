@@ -42,7 +42,7 @@ def run(config: Predict) -> None:
     """Tell the classes of each video; one that cannot be read is told on stderr and passed over, unless none can."""
     here = evaluate.start(config.compute)
     with runtime.leaving(here):
-        classifier, made_with = load_classifier(config.model, config.heads, config.views.size)
+        classifier, made_with = load_classifier(config.model, config.heads)
         views = evaluate.settle(config.views, made_with, classifier.encoder.config)
         classifier.to(here.device)
         files = listed(config.videos)

@@ -39,7 +39,7 @@ def run(config: Probe) -> None:
     with runtime.leaving(here):
         if not config.model:
             raise MotionMAEError("say which model: a run folder, or a checkpoint with an encoder")
-        found = weights.read(config.model, config.heads, config.views.size)
+        found = weights.read(config.model, config.heads)
         views = evaluate.settle(config.views, found.config, found.model)
         videos, tests = sources(config)
         known = evaluate.labelled(videos, sorted(set(videos.labels)), config.data.path)
