@@ -62,41 +62,47 @@ def _box(mask: Bool[np.ndarray, "h w"]) -> tuple[slice, slice] | None:
 
 def _contour(mine: Bool[np.ndarray, "h w"], theirs: Bool[np.ndarray, "h w"], radius: int) -> float:
     """F of two masks: a contour pixel agrees if the other contour passes within `radius` pixels (Euclidean)."""
+    width = mine.shape[1] + 2 * radius
     ours, others = _edges(mine, radius), _edges(theirs, radius)
-    count, other_count = np.count_nonzero(ours), np.count_nonzero(others)
-    if not count or not other_count:
-        return 1.0 if count == other_count else 0.0
-    recall, precision = _near(ours, others, radius) / count, _near(others, ours, radius) / other_count
+    if not len(ours) or not len(others):
+        return 1.0 if len(ours) == len(others) else 0.0
+    recall = _near(ours, others, radius, width) / len(ours)
+    precision = _near(others, ours, radius, width) / len(others)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def _edges(mask: Bool[np.ndarray, "h w"], margin: int) -> Bool[np.ndarray, "h2 w2"]:
-    """Pixels that differ from the one to the right, below, or diagonally below; with an empty margin all around."""
+def _edges(mask: Bool[np.ndarray, "h w"], margin: int) -> Int[np.ndarray, " n"]:
+    """Pixels that differ from the one to the right, below, or diagonally below, ascending.
+
+    They are numbered row by row in the mask with an empty margin all around, so that no row runs into the next.
+    """
     height, width = mask.shape
     edges = np.zeros((height + 2 * margin, width + 2 * margin), dtype=bool)
     inside = edges[margin : margin + height, margin : margin + width]
     inside[:, :-1] = mask[:, :-1] != mask[:, 1:]
     inside[:-1] |= mask[:-1] != mask[1:]
     inside[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
-    return edges
+    return np.flatnonzero(edges)
 
 
-def _near(points: Bool[np.ndarray, "h w"], targets: Bool[np.ndarray, "h w"], radius: int) -> int:
-    """How many points have a target within `radius`: the targets dilated by a disk, exactly.
+def _near(points: Int[np.ndarray, " n"], targets: Int[np.ndarray, " m"], radius: int, width: int) -> int:
+    """How many points have a target within `radius`, exactly as after dilating the targets by a disk.
 
-    A disk is a stack of row intervals that widen towards its middle. On flattened maps a dilation by an interval is a
-    few shifts, and moving it to another row is one; an empty margin of `radius` in both maps keeps them from wrapping.
+    A disk is a stack of row intervals that widen towards its middle. So the targets grow sideways, a pixel at a time,
+    while the points look up and down at ever nearer rows. Both are numbered as `_edges` numbers them.
     """
-    width, flat = targets.shape[1], targets.ravel()
-    wide, near, half = flat.copy(), np.zeros_like(flat), 0
+    reach = radius * width
+    grown = np.zeros(max(points[-1], targets[-1]) + reach + radius + 1, dtype=bool)
+    grown[targets] = True
+    near, half = np.zeros(len(points), dtype=bool), 0
     for row in range(radius, -1, -1):
         while (half + 1) ** 2 + row**2 <= radius**2:
             half += 1
-            wide[half:] |= flat[:-half]
-            wide[:-half] |= flat[half:]
-        near[row * width :] |= wide[: len(wide) - row * width]
-        near[: len(near) - row * width] |= wide[row * width :]
-    return int(np.count_nonzero(near & points.ravel()))
+            grown[targets - half] = True
+            grown[targets + half] = True
+        near |= grown[points - row * width]
+        near |= grown[points + row * width]
+    return int(np.count_nonzero(near))
 
 
 def top_k(scores: Float[Tensor, "n classes"], labels: Int[Tensor, " n"], k: int) -> float:

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from motionmae.cli import main
-from motionmae.config import BenchSegment, Davis, Features, Model, Propagation, SegmentVideo
+from motionmae.config import Davis, Features, Model, Propagation, SegmentVideo
 from motionmae.data.masks import draw_points, paint, palette, read_mask, write_mask
 from motionmae.data.video import read_frames, write_video
 from motionmae.errors import MotionMAEError
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.propagation import propagate
-from motionmae.tasks.segment import bench, video
+from motionmae.tasks.segment import video
 from motionmae.tasks.segment.davis import score_encoder, segment_davis
 from motionmae.tasks.segment.sequence import PROTOCOLS, Source, input_size, resolve
 from motionmae.training.runtime import Runtime
@@ -258,8 +258,8 @@ def test_propagation_keeps_no_more_than_its_context():
 
 
 def test_the_bench_finds_its_reference_equal(capsys):
-    settings = Propagation(short=64, multiple=0, radius=2, context=2)
-    bench.run(BenchSegment("tiny", height=64, width=96, frames=2, propagation=settings, device="cpu"))
+    command = ["bench", "segment", "--model", "tiny", "--height", "64", "--width", "96", "--frames", "2"]
+    assert main([*command, "--short", "64", "--multiple", "0", "--radius", "2", "--context", "2"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("times as fast") == 2
     assert "grid 8x12, 128 wide" in shown

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from motionmae.config import BenchData, BenchPretrain
+from motionmae.config import BenchData, BenchPretrain, BenchSegment
 
-HOME = {BenchData: "bench_data", BenchPretrain: "bench_pretrain"}
+HOME = {BenchData: "bench_data", BenchPretrain: "bench_pretrain", BenchSegment: "segment.bench"}
 
 
-def run(config: BenchData | BenchPretrain) -> None:
+def run(config: BenchData | BenchPretrain | BenchSegment) -> None:
     """Run the bench that the config is for."""
     import_module(f"motionmae.tasks.{HOME[type(config)]}").run(config)
