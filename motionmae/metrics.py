@@ -1,11 +1,13 @@
-"""Measures as pure functions of arrays: region similarity J and contour accuracy F of masks."""
+"""Measures as pure functions of arrays: J and F of masks; accuracies and calibration of scores."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
 
 TOLERANCE = 0.008  # of the image's diagonal: how far apart two contours may lie and still agree
 
@@ -101,3 +103,37 @@ def _near(points: Int[np.ndarray, " n"], targets: Int[np.ndarray, " m"], radius:
         near |= grown[points - row * width]
         near |= grown[points + row * width]
     return int(np.count_nonzero(near))
+
+
+def top_k(scores: Float[Tensor, "n classes"], labels: Int[Tensor, " n"], k: int) -> float:
+    """The share of rows, in [0, 1], whose label is among the k best scores; k above the classes counts as all."""
+    best = scores.topk(min(k, scores.shape[1]), dim=1).indices
+    return (best == labels[:, None]).any(1).double().mean().item()
+
+
+def confusion(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int) -> Int[Tensor, "true predicted"]:
+    """How often each class (row) was taken for each class (column)."""
+    return torch.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def class_accuracy(table: Int[Tensor, "true predicted"]) -> Float[Tensor, " true"]:
+    """The share of each class, in [0, 1], that was recognised; NaN for a class without examples."""
+    return table.diagonal().double() / table.sum(1)
+
+
+def calibration(
+    probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"], bins: int = 15
+) -> tuple[float, list[tuple[float, float, int]]]:
+    """The expected calibration error in [0, 1], and (mean confidence, accuracy, count) of each bin that is not empty.
+
+    Bins are equal parts of the confidence, the greatest probability; the error is the mean distance of confidence and
+    accuracy, weighted by count (Guo et al., 2017, arXiv 1706.04599, equation 3).
+    """
+    confidence, predicted = probabilities.double().max(1)
+    right = (predicted == labels).double()
+    places = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    found = []
+    for place in places.unique():
+        inside = places == place
+        found.append((confidence[inside].mean().item(), right[inside].mean().item(), int(inside.sum())))
+    return sum(count * abs(sure - true) for sure, true, count in found) / len(labels), found

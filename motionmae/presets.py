@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from motionmae.config import (
+    Augment,
     BenchData,
     BenchLoop,
     BenchPretrain,
@@ -13,12 +14,19 @@ from motionmae.config import (
     Data,
     Decoder,
     Demo,
+    Evaluate,
+    Finetune,
+    Labelled,
     Loss,
     Mask,
+    Mix,
     Model,
+    Motions,
     Optim,
+    Predict,
     Prepare,
     Pretrain,
+    Probe,
     Report,
     Run,
     Scan,
@@ -26,6 +34,7 @@ from motionmae.config import (
     SegmentScore,
     SegmentVideo,
     Target,
+    Viewing,
 )
 
 
@@ -89,6 +98,73 @@ def _pretrain() -> dict[str, Pretrain]:
     return {name: replace(config, run=Run(out=f"runs/pretrain-{name}")) for name, config in configs.items()}
 
 
+def _schedule(lr: float, epochs: float, batch: int) -> Optim:
+    """VideoMAE's fine-tuning: five epochs of warm-up, no clipping."""
+    return Optim(batch, epochs, None, lr, lr_start=1e-6, lr_end=1e-6, warmup_epochs=5.0, betas=(0.9, 0.999))
+
+
+STRONG = Augment(layers=4, magnitude=7.0, spread=0.5, erase=0.25)
+
+# Published fine-tuning recipes of ViT-B (VideoMAE, arXiv 2203.12602, and its repository). HMDB51's head dropout is not
+# published: UCF101's is taken. Directions are classes of Something-Something, so nothing is mirrored there.
+FINETUNE: dict[str, Finetune] = {
+    "ssv2": Finetune(
+        augment=STRONG,
+        data=Labelled(sampling="uniform", stride=2, flip=False, repeats=2, area=(0.08, 1.0)),
+        views=Viewing(clips=2, crops=3),
+        optim=_schedule(5e-4, 40.0, 384),
+    ),
+    "k400": Finetune(
+        augment=STRONG,
+        data=Labelled(stride=4, repeats=2, area=(0.08, 1.0)),
+        views=Viewing(clips=5, crops=3),
+        optim=_schedule(1e-3, 75.0, 384),
+    ),
+    "ucf101": Finetune(
+        drop_path=0.2,
+        dropout=0.5,
+        layer_decay=0.7,
+        augment=STRONG,
+        data=Labelled(stride=4, repeats=2, area=(0.08, 1.0)),
+        views=Viewing(clips=5, crops=3),
+        optim=_schedule(5e-4, 100.0, 128),
+    ),
+    "hmdb51": Finetune(
+        drop_path=0.2,
+        dropout=0.5,
+        layer_decay=0.7,
+        augment=STRONG,
+        data=Labelled(stride=2, area=(0.08, 1.0)),
+        views=Viewing(clips=10, crops=3),
+        optim=_schedule(1e-3, 50.0, 128),
+    ),
+    # Our own: a few hundred videos of any length on one GPU. What the classes are is unknown, so nothing is mirrored.
+    "custom": Finetune(
+        dropout=0.5,
+        augment=STRONG,
+        data=Labelled(sampling="uniform", stride=1, flip=False, area=(0.3, 1.0)),
+        views=Viewing(clips=2, crops=3),
+        optim=_schedule(2e-3, 60.0, 32),
+        run=Run(micro_batch=8, inspect_every=100),
+    ),
+    # Our own: small clips on a processor, in minutes.
+    "tiny": Finetune(
+        model=SIZES["tiny"],
+        drop_path=0.0,
+        mix=Mix(mixup=0.0, cutmix=0.0),
+        data=Labelled(sampling="uniform", stride=1, flip=False, scales=(1.0, 0.875), cache=True, workers=0),
+        views=Viewing(clips=2, crops=1),
+        optim=replace(_schedule(1e-2, 40.0, 32), clip=1.0),
+    ),
+}
+
+
+def _finetune() -> dict[str, Finetune]:
+    return {
+        name: replace(config, run=replace(config.run, out=f"runs/finetune-{name}")) for name, config in FINETUNE.items()
+    }
+
+
 COMMANDS: dict[str, Command] = {
     "demo": Command("Make videos, pretrain, measure and report: the whole chain in minutes on a CPU.", {"": Demo()}),
     "scan": Command("Examine a folder: what videos are there, and what can be used.", {"": Scan()}),
@@ -103,4 +179,9 @@ COMMANDS: dict[str, Command] = {
         "Segment objects through a video from the masks of one frame, and score masks as DAVIS does.",
         {"davis": SegmentDavis(), "video": SegmentVideo(), "score": SegmentScore()},
     ),
+    "finetune": Command("Learn to tell the classes of labelled videos, from a pretrained encoder.", _finetune()),
+    "motions": Command("Cut real clips that are labelled by motion alone from any videos.", {"": Motions()}),
+    "probe": Command("Measure a frozen encoder by k-NN and small classifiers on its features.", {"": Probe()}),
+    "predict": Command("Tell the classes of any video, as a whole or along its time.", {"": Predict()}),
+    "evaluate": Command("Test a fine-tuned model on labelled videos.", {"": Evaluate()}),
 }

@@ -242,7 +242,7 @@ def collate(items: Sequence[list[Sample]]) -> dict[str, Tensor]:
 
 
 def loader(
-    dataset: Dataset[list[Sample]], order: Order, data: Data, pin: bool
+    dataset: Dataset[list[Sample]], order: Order | Sequence[list[int]], data: Data, pin: bool
 ) -> Generator[dict[str, Tensor], None, None]:
     """The batches of an order, decoded by `data.workers` processes that live as long as the iterator."""
     many = {"prefetch_factor": data.prefetch, "persistent_workers": True} if data.workers else {}

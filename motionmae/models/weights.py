@@ -57,13 +57,13 @@ def load(
     found = read(path, heads, size)
     if not train:
         encoder = VideoEncoder(found.model)
-        _fill(encoder, {name[8:]: value for name, value in found.state.items() if name.startswith("encoder.")}, path)
+        fill(encoder, {name[8:]: value for name, value in found.state.items() if name.startswith("encoder.")}, path)
         return encoder.eval()
     targets = [target for target in TARGETS if any(f"heads.{target}." in name for name in found.state)]
     if not targets:
         raise MotionMAEError(f"{path}: holds an encoder without a decoder, which cannot go on with pretraining")
     autoencoder = MotionMAE(found.model, targets)
-    _fill(autoencoder, {n: v for n, v in found.state.items() if n.startswith(("encoder.", "decoders."))}, path)
+    fill(autoencoder, {n: v for n, v in found.state.items() if n.startswith(("encoder.", "decoders."))}, path)
     return autoencoder.eval()
 
 
@@ -153,7 +153,8 @@ def _shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return content, json.loads((folder / "about.json").read_text())
 
 
-def _fill(module: torch.nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
+def fill(module: torch.nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
+    """Load exactly this state into the module. Raises MotionMAEError, naming the path, where they do not fit."""
     missing, unexpected = module.load_state_dict(state, strict=False)
     if missing or unexpected:
         names = ", ".join([f"lacks {name}" for name in missing[:3]] + [f"has {name}" for name in unexpected[:3]])
@@ -235,7 +236,9 @@ def _from_transformers(state: dict[str, Tensor], hub: dict[str, Any]) -> Checkpo
     args = argparse.Namespace(input_size=hub["image_size"], num_frames=hub["num_frames"])
     found = _from_videomae(theirs, args, Path("model.safetensors"), hub["num_attention_heads"], None)
     decoder = replace(found.model.decoder, heads=hub["decoder_num_attention_heads"])
-    return replace(found, model=replace(found.model, decoder=decoder))
+    names = {int(number): name for number, name in hub.get("id2label", {}).items()}
+    model = replace(found.model, decoder=decoder)
+    return Checkpoint(model, found.state, {"model": asdict(model), "classes": [names[n] for n in sorted(names)]})
 
 
 def _bias(match: re.Match[str]) -> str:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from motionmae.models.attentive import AttentiveHead
+
+Setting = TypeVar("Setting")
 Features = Float[Tensor, "n d"]
 Labels = Int[Tensor, " n"]
 
@@ -38,7 +46,7 @@ def linear(
     Minimises the mean cross-entropy + penalty * the sum of squared weights.
     """
     train, test = standardise(train, test)
-    probe = torch.nn.Linear(train.shape[1], int(labels.max()) + 1)
+    probe = torch.nn.Linear(train.shape[1], int(labels.max()) + 1).to(train.device)
     torch.nn.init.zeros_(probe.weight)
     torch.nn.init.zeros_(probe.bias)
     optimizer = torch.optim.LBFGS(probe.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
@@ -58,6 +66,114 @@ def linear(
 def accuracy(scores: Float[Tensor, "m classes"], labels: Int[Tensor, " m"]) -> float:
     """The share of rows whose highest score is at the label, in [0, 1]."""
     return (scores.argmax(1) == labels).float().mean().item()
+
+
+def linear_sweep(
+    train: Features,
+    labels: Labels,
+    test: Float[Tensor, "m d"],
+    rates: Sequence[float],
+    batch_norm: bool,
+    epochs: int,
+    seed: int,
+    batch: int = 256,
+) -> dict[float, Float[Tensor, "m classes"]]:
+    """Scores of linear probes trained by SGD with each of the learning rates, all in the same passes over the features.
+
+    Momentum 0.9, cosine decay to 0, no weight decay; with `batch_norm` the features are first normalised by each
+    batch's mean and deviation without an affine part, and by their running averages in the test (He et al., 2021,
+    arXiv 2111.06377, appendix A). The gradient of a softmax regression is written out, so nothing is differentiated.
+    """
+    random = torch.Generator().manual_seed(seed)
+    classes, (count, width) = int(labels.max()) + 1, train.shape
+    weight = torch.randn(width, classes, generator=random).mul(0.01).repeat(len(rates), 1, 1)
+    weight = torch.cat((weight, torch.zeros(len(rates), 1, classes)), dim=1)  # the last row is the bias
+    weight, rate = weight.to(train.device), torch.tensor(list(rates), device=train.device)[:, None, None]
+    speed = torch.zeros_like(weight)
+    mean, variance = train.mean(0), train.var(0, correction=0)
+    wanted, steps = F.one_hot(labels, classes).float(), max(1, count // batch) * epochs
+    order, at = torch.empty(0, dtype=torch.int64), 0
+    for step in range(steps):
+        if at + min(batch, count) > len(order):
+            order, at = torch.randperm(count, generator=random), 0
+        chosen, at = order[at : at + batch], at + batch
+        x = train[chosen]
+        if batch_norm:
+            var, middle = torch.var_mean(x, dim=0, correction=0)
+            mean, variance = torch.lerp(mean, middle, 0.1), torch.lerp(variance, var, 0.1)
+            x = _scaled(x, middle, var)
+        x = F.pad(x, (0, 1), value=1.0)
+        error = (x @ weight).softmax(2) - wanted[chosen]
+        speed = 0.9 * speed + x.T @ error / len(x)
+        weight = weight - rate * 0.5 * (1 + math.cos(math.pi * step / steps)) * speed
+    if batch_norm:
+        test = _scaled(test, mean, variance)
+    scores = F.pad(test, (0, 1), value=1.0) @ weight
+    return dict(zip(rates, scores.unbind(0), strict=True))
+
+
+def attentive_sweep(
+    train: Float[Tensor, "n k d"],
+    labels: Labels,
+    test: Float[Tensor, "m k d"],
+    heads: int,
+    rates: Sequence[float],
+    epochs: int,
+    seed: int,
+    batch: int = 64,
+) -> dict[float, Float[Tensor, "m classes"]]:
+    """Scores of attentive probes (see `AttentiveHead`) trained with each of the learning rates in the same passes.
+
+    AdamW with weight decay 0.01 and cosine decay to 0; tokens may be float16 and are brought to float32 batch by batch.
+    """
+    classes, count = int(labels.max()) + 1, len(train)
+    steps = max(1, count // batch) * epochs
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first = AttentiveHead(train.shape[2], heads, classes)
+    probes = [copy.deepcopy(first).to(train.device) for _ in rates]
+    groups = [
+        {"params": probe.parameters(), "lr": rate, "peak": rate} for probe, rate in zip(probes, rates, strict=True)
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
+    random = torch.Generator().manual_seed(seed)
+    order, at = torch.empty(0, dtype=torch.int64), 0
+    with torch.enable_grad():
+        for step in range(steps):
+            if at + min(batch, count) > len(order):
+                order, at = torch.randperm(count, generator=random), 0
+            chosen, at = order[at : at + batch], at + batch
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * 0.5 * (1 + math.cos(math.pi * step / steps))
+            x = train[chosen].float()
+            optimizer.zero_grad()
+            torch.stack([F.cross_entropy(probe(x), labels[chosen]) for probe in probes]).sum().backward()
+            optimizer.step()
+    with torch.no_grad():
+        scores = [torch.cat([probe(part.float()) for part in test.split(batch)]) for probe in probes]
+    return dict(zip(rates, scores, strict=True))
+
+
+def held_out(labels: Labels, share: float, seed: int) -> tuple[Int[Tensor, " kept"], Int[Tensor, " held"]]:
+    """Rows to fit on and rows to choose by: `share` of each class of at least two rows is held out, at least one."""
+    random, kept, held = torch.Generator().manual_seed(seed), [], []
+    for label in labels.unique():
+        rows = (labels == label).nonzero()[:, 0]
+        rows = rows[torch.randperm(len(rows), generator=random)]
+        cut = min(max(1, round(share * len(rows))), len(rows) - 1)
+        held.append(rows[:cut])
+        kept.append(rows[cut:])
+    return torch.cat(kept).sort().values, torch.cat(held).sort().values
+
+
+def choose(scores: dict[Setting, Float[Tensor, "m classes"]], labels: Int[Tensor, " m"]) -> Setting:
+    """The setting with the best accuracy; of equally good ones that whose scores lose least, then the first."""
+    loss = {setting: F.cross_entropy(found.float(), labels).item() for setting, found in scores.items()}
+    return max(scores, key=lambda setting: (accuracy(scores[setting], labels), -loss[setting]))
+
+
+def _scaled(x: Features, mean: Float[Tensor, " d"], variance: Float[Tensor, " d"]) -> Features:
+    return (x - mean) / (variance + 1e-6).sqrt()
 
 
 def effective_rank(features: Features) -> float:

@@ -127,7 +127,7 @@ def plain(config: Any) -> Any:
 
 def _wandb(folder: Path, config: Any) -> Any:
     try:
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MotionMAEError(f"--run.wandb {config.run.wandb}: needs the package: pip install wandb") from error
     # The folder's name is the run's: a resumed run goes on in the same chart.

@@ -1,0 +1,170 @@
+"""`motionmae finetune`: labelled videos, and a pretrained encoder or none, to a run folder with a classifier."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from motionmae.config import Augment, Compute, Data, Finetune
+from motionmae.data import transforms
+from motionmae.data.clips import Clips, Order, collate, loader
+from motionmae.data.sources import Videos, find, number
+from motionmae.errors import MotionMAEError
+from motionmae.metrics import top_k
+from motionmae.models import weights
+from motionmae.models.classifier import Classifier, load_classifier
+from motionmae.objectives.classification import AugmentClips, Classification
+from motionmae.tasks import evaluate
+from motionmae.training import loop, optim, rehearsal, runtime
+from motionmae.training.runtime import Runtime
+
+WATCHED = 256  # videos of the test set that are looked at during training, once each
+
+
+def run(config: Finetune) -> None:
+    """Fine-tune on the labelled videos of `config.data.path`, or go on; test at the end where test videos are named."""
+    videos = find(config.data)
+    if not videos.labels:
+        raise MotionMAEError(
+            f"--data.path {config.data.path}: fine-tuning needs the class of every video: class folders, or a list"
+        )
+    tests = find(testing(config.data)) if config.data.test or config.data.test_split else None
+    if not fit_videos(config, videos, tests):
+        raise KeyboardInterrupt
+
+
+def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None) -> bool:
+    """Fine-tune on these videos; True when the run is finished, False when the user stopped it."""
+    here = runtime.start(config.run)
+    with runtime.leaving(here):
+        config, start = settle(config, videos.labels)
+        labels, _ = number(videos.labels, config.classes)
+        kept = share(labels, config.data.fraction, config.seed)
+        dataset = clips_of(config, [videos.paths[at] for at in kept], [labels[at] for at in kept])
+        test = None if tests is None else evaluate.labelled(tests, config.classes, config.data.test)
+        plan = optim.plan(config.optim, config.run, len(dataset), config.data.repeats, here.ranks)
+        classifier = build(config, start)
+        objective = Classification(classifier, config.mix, augmentation(config.augment))
+        example = collate([dataset[(0, 0)]])  # a set that cannot be read at all is found before anything is written
+        loop.open_folder(config.run, config, here)
+        if config.run.micro_batch == "auto":
+            micro = rehearsal.fitting(objective, example, plan.micro, config.data.repeats, here)
+            plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
+
+        def batches(step: int):
+            repeats = config.data.repeats
+            order = Order(
+                len(dataset), plan.batch // repeats, plan.micro // repeats, config.seed, here.rank, here.ranks, step
+            )
+            return loader(dataset, order, config.data, pin=here.device.type == "cuda")
+
+        about = describe(config, plan, classifier, videos, len(dataset), here)
+        look = watching(config, classifier, test, here) if test is not None and here.main else None
+        done = loop.fit(
+            objective, batches, plan, config.optim, config.run, here, config, look, config.layer_decay, about
+        )
+        if done and test is not None:
+            final, _ = load_classifier(config.run.out)  # with optim.ema these are the weights' running mean
+            evaluate.examine(final, test, config.views, compute(config), here, Path(config.run.out) / "evaluation")
+        return done
+
+
+def testing(data: Data) -> Data:
+    """The data section that finds the test videos."""
+    test, split = getattr(data, "test", ""), getattr(data, "test_split", "")
+    return replace(data, path=test or data.path, split=split)
+
+
+def settle(config: Finetune, labels: Sequence[str]) -> tuple[Finetune, weights.Checkpoint | None]:
+    """The config with nothing left open (model, clip, classes, views), and the checkpoint to start from."""
+    if not config.init:
+        raise MotionMAEError("--init names a run folder or checkpoint to start from; --init none trains from scratch")
+    start = None if config.init == "none" else weights.read(config.init, config.heads)
+    model = replace(config.model if start is None else start.model, norm=False)
+    data = replace(config.data, frames=config.data.frames or model.frames, size=config.data.size or model.size)
+    if not data.size:
+        raise MotionMAEError(f"--init {config.init} does not say the size of its frames: set --data.size")
+    own = {"sampling": data.sampling, "stride": data.stride, "fps": data.fps, "short": data.short}
+    views = evaluate.settle(config.views, {"views": own | {"frames": data.frames, "size": data.size}}, model)
+    classes = tuple(number(labels, config.classes)[1])
+    return replace(config, model=model, data=data, views=views, classes=classes), start
+
+
+def share(labels: Sequence[int], fraction: float, seed: int) -> list[int]:
+    """Which videos are used: `fraction` of each class, rounded, at least one; ascending. A larger fraction under the
+    same seed holds all of a smaller one's."""
+    if not 0 < fraction <= 1:
+        raise MotionMAEError(f"--data.fraction must be above 0 and at most 1, it is {fraction}")
+    kept: list[int] = []
+    for label in sorted(set(labels)):
+        places = [at for at, other in enumerate(labels) if other == label]
+        order = np.random.default_rng([seed, label]).permutation(len(places))
+        kept += [places[at] for at in order[: max(1, round(fraction * len(places)))]]
+    return sorted(kept)
+
+
+def clips_of(config: Finetune, files: Sequence[Path], labels: Sequence[int]) -> Clips:
+    """The videos as training clips of a settled config."""
+    data = config.data
+    assert data.frames is not None
+    assert data.size is not None
+    return Clips(files, data, [data.stride * step for step in range(data.frames)], data.size, config.seed, labels)
+
+
+def build(config: Finetune, start: weights.Checkpoint | None) -> Classifier:
+    """The classifier of a settled config: seeded weights, and the encoder's from the checkpoint if there is one."""
+    torch.manual_seed(config.seed)
+    classifier = Classifier(config.model, config.classes, config.drop_path, config.dropout)
+    if start is not None:
+        classifier.start_from(start, config.init)
+    classifier.encoder.recompute = config.run.checkpointing
+    return classifier
+
+
+def augmentation(config: Augment) -> AugmentClips | None:
+    """RandAugment, colour and erasing as one function of clips and keys; None where nothing is changed."""
+    return functools.partial(transforms.augment, config=config) if config != Augment() else None
+
+
+def compute(config: Finetune) -> Compute:
+    """How the test at the end runs: as the training, a micro-batch at a time."""
+    micro = config.run.micro_batch
+    batch = micro if isinstance(micro, int) else 16
+    return Compute(batch=min(batch, 64), workers=config.data.workers)
+
+
+def watching(
+    config: Finetune, classifier: Classifier, test: evaluate.Labels, here: Runtime
+) -> Callable[[int], dict[str, float]]:
+    """An inspection: top-1 on at most WATCHED test videos spread over the set, the middle view of each."""
+    places = np.unique(np.linspace(0, len(test.files) - 1, min(WATCHED, len(test.files))).round().astype(int)).tolist()
+    numbers = torch.tensor([test.numbers[at] for at in places])
+    dataset = evaluate.cut([test.files[at] for at in places], replace(config.views, clips=1, crops=1))
+    alone = replace(here, rank=0, ranks=1)
+
+    def look(step: int) -> dict[str, float]:
+        scores = evaluate.watch(lambda clip: classifier(clip).float(), dataset, compute(config), alone, quiet=True)
+        top1 = top_k(scores["views"], numbers, 1)
+        here.say(f"step {step}: top-1 on {len(places)} test videos, one view each: {top1:.1%}")
+        return {"test_top1": top1}
+
+    return look
+
+
+def describe(
+    config: Finetune, plan: optim.Plan, classifier: Classifier, videos: Videos, used: int, here: Runtime
+) -> str:
+    """What is about to happen, in three lines."""
+    millions = sum(value.numel() for value in classifier.parameters()) / 1e6
+    precision = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[here.dtype]
+    return (
+        f"{videos.told()}, {used} used, clips of {config.data.frames} x {config.data.size} x {config.data.size}\n"
+        f"{millions:.1f} M parameters from {config.init}, on {here.device} in {precision}\n"
+        f"{plan.steps} steps of {plan.batch} clips = {plan.micro} x {plan.accumulation} accumulated x {plan.ranks} "
+        f"ranks, peak learning rate {plan.lr:.2e}, into {config.run.out}"
+    )

@@ -1,0 +1,223 @@
+"""`motionmae predict`: the classes of any video, as a whole or along its time."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from motionmae.config import Compute, Data, Predict, Viewing
+from motionmae.data.sampling import crop, square_boxes, uniform
+from motionmae.data.sources import find
+from motionmae.data.video import VideoError, open_video, write_video
+from motionmae.errors import MotionMAEError
+from motionmae.models.classifier import Classifier, load_classifier
+from motionmae.tasks import evaluate
+from motionmae.training import runtime
+from motionmae.training.runtime import Runtime, clock
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a video, in seconds, and each class's probability in it."""
+
+    start: float
+    end: float
+    probabilities: Float[Tensor, " classes"]
+
+
+def run(config: Predict) -> None:
+    """Tell the classes of each video; one that cannot be read is told on stderr and passed over, unless none can."""
+    here = evaluate.start(config.compute)
+    with runtime.leaving(here):
+        classifier, made_with = load_classifier(config.model, config.heads)
+        views = evaluate.settle(config.views, made_with, classifier.encoder.config)
+        classifier.to(here.device)
+        files = listed(config.videos)
+        if config.render and len(files) != 1:
+            raise MotionMAEError(f"--render writes one video, {len(files)} were named")
+        found: dict[Path, list[Window]] = {}
+        for file in files:
+            try:
+                found[file] = windows_of(classifier, file, config, views, here)
+            except VideoError as error:
+                print(f"motionmae: skipped {error}", file=sys.stderr, flush=True)
+                continue
+            if not config.json:
+                here.say(table(file, found[file], classifier.names, config.top))
+        if not found:
+            raise MotionMAEError(f"none of the {len(files)} videos could be read")
+        if config.json:
+            write_json(config.json, found, classifier.names, config.top)
+        if config.render:
+            render(files[0], found[files[0]], classifier.names, config.render)
+            print(config.render, file=sys.stderr)
+
+
+def listed(names: Sequence[str]) -> list[Path]:
+    """The named files, and all videos of the named folders."""
+    if not names:
+        raise MotionMAEError("say which videos: files, or folders of videos")
+    files: list[Path] = []
+    for name in names:
+        if not os.path.exists(name):
+            raise MotionMAEError(f"{name}: there is no such file or folder")
+        files += find(Data(path=name)).paths if os.path.isdir(name) else [Path(name)]
+    return files
+
+
+def seconds(text: str, option: str) -> Fraction:
+    """Seconds from words such as 1s, 0.5s or 2. Raises MotionMAEError, naming the option."""
+    try:
+        value = Fraction(text.strip().removesuffix("s"))
+    except (ValueError, ZeroDivisionError):
+        value = Fraction(0)
+    if value <= 0:
+        raise MotionMAEError(f"{option} {text!r}: expected seconds above 0, such as 1s or 0.5")
+    return value
+
+
+def windows_of(classifier: Classifier, file: Path, config: Predict, views: Viewing, here: Runtime) -> list[Window]:
+    """The whole video as one window, seen by all views; or, with --every, windows along it, each seen by its crops."""
+    with open_video(file) as video:
+        duration = Fraction(video.duration)
+        if config.every:
+            every = seconds(config.every, "--every")
+            long = seconds(config.window, "--window") if config.window else every
+            starts = [every * step for step in range(max(1, -(-duration // every)))]
+            spans = [(start, min(start + long, duration)) for start in starts]
+            rows = along(classifier, video, spans, views, config.compute, here)
+            return [Window(float(a), float(b), row) for (a, b), row in zip(spans, rows, strict=True)]
+    with torch.inference_mode(), here.autocast():
+        clips = torch.stack([view["clip"] for view in evaluate.cut([file], views)[0]])
+        scores = [classifier(part.to(here.device)).double().softmax(1) for part in clips.split(config.compute.batch)]
+    return [Window(0.0, float(duration), torch.cat(scores).mean(0).cpu())]
+
+
+@torch.inference_mode()
+def along(
+    classifier: Classifier,
+    video: Any,
+    spans: Sequence[tuple[Fraction, Fraction]],
+    views: Viewing,
+    compute: Compute,
+    here: Runtime,
+) -> Iterator[Float[Tensor, " classes"]]:
+    """The probabilities in each span, a few spans at a time: little memory however long the video."""
+    assert views.size is not None
+    crops = views.crops or 1
+    step = max(1, compute.batch // crops)
+    for at in range(0, len(spans), step):
+        wishes = [inside(video, span, views) for span in spans[at : at + step]]
+        places = {number: place for place, number in enumerate(sorted({n for wish in wishes for n in wish}))}
+        frames = video.read(list(places))
+        boxes = square_boxes(frames.shape[1], frames.shape[2], crops)
+        cuts = [frames[[places[number] for number in wish]] for wish in wishes]
+        clip = torch.stack([crop(part, box, views.size, False) for part in cuts for box in boxes])
+        with here.autocast():
+            scores = classifier(clip.to(here.device)).double().softmax(1).cpu()
+        yield from scores.unflatten(0, (-1, crops)).mean(1)
+
+
+def inside(video: Any, span: tuple[Fraction, Fraction], views: Viewing) -> list[int]:
+    """The clip of a span: spread over it (uniform), or at the model's stride around its middle, within the video."""
+    first, last = video.at([span[0], span[1]])
+    last = max(first, min(last, len(video) - 1))
+    frames, stride = views.frames or 1, views.stride or 1
+    if views.sampling == "uniform":
+        return [first + place for place in uniform(last - first + 1, frames, [0.5] * frames)]
+    if views.fps is not None:
+        middle, fps = (span[0] + span[1]) / 2, Fraction(views.fps).limit_denominator(1001)
+        begin = max(Fraction(0), min(middle - frames / fps / 2, video.duration - frames / fps))
+        return video.at([begin + place / fps for place in range(frames)])
+    reach = stride * (frames - 1)
+    begin = max(0, min((first + last - reach) // 2, len(video) - 1 - reach))
+    if views.short == "loop":
+        return [(begin + stride * place) % len(video) for place in range(frames)]
+    return [min(begin + stride * place, len(video) - 1) for place in range(frames)]
+
+
+def best(window: Window, names: tuple[str, ...], top: int) -> list[tuple[str, float]]:
+    """The likeliest classes of a window and their probabilities, the first first."""
+    values, places = window.probabilities.topk(min(top, len(names)))
+    return [(names[place], value) for place, value in zip(places.tolist(), values.tolist(), strict=True)]
+
+
+def table(file: Path, windows: Sequence[Window], names: tuple[str, ...], top: int) -> str:
+    """A line for the video, and one for each window."""
+    lines = [str(file)]
+    for window in windows:
+        told = "  ".join(f"{name} {value:.1%}" for name, value in best(window, names, top))
+        lines.append(f"  {clock(window.start)} to {clock(window.end)}  {told}")
+    return "\n".join(lines)
+
+
+def write_json(where: str, found: dict[Path, list[Window]], names: tuple[str, ...], top: int) -> None:
+    """[{video, windows: [{start, end, classes: [{name, probability}]}]}], seconds and shares of 1."""
+    content = [
+        {
+            "video": str(file),
+            "windows": [
+                {
+                    "start": window.start,
+                    "end": window.end,
+                    "classes": [{"name": name, "probability": value} for name, value in best(window, names, top)],
+                }
+                for window in windows
+            ],
+        }
+        for file, windows in found.items()
+    ]
+    text = json.dumps(content, indent=1)
+    if where == "-":
+        print(text)
+        return
+    try:
+        Path(where).write_text(text + "\n")
+    except OSError as error:
+        raise MotionMAEError(f"--json {where}: cannot be written ({error.strerror})") from error
+
+
+def render(file: Path, windows: Sequence[Window], names: tuple[str, ...], out: str) -> None:
+    """The video, frame by frame, with the three likeliest classes of the latest window that has begun."""
+
+    def frames() -> Iterator[UInt8[Tensor, "h w c"]]:
+        with open_video(file) as video:
+            count = len(video)
+            begun = np.searchsorted(video.at([Fraction(window.start) for window in windows]), range(count), "right")
+            for at in range(0, count, 16):  # a few at a time: little memory however long the video
+                for number, picture in enumerate(video.read(list(range(at, min(at + 16, count)))), at):
+                    yield labelled(picture, best(windows[max(0, begun[number] - 1)], names, 3))
+
+    with open_video(file) as video:
+        rate = video.rate
+    try:
+        write_video(out, frames(), rate)
+    except OSError as error:
+        raise MotionMAEError(f"--render {out}: cannot be written ({error})") from error
+
+
+def labelled(picture: UInt8[Tensor, "h w c"], told: Sequence[tuple[str, float]]) -> UInt8[Tensor, "h w c"]:
+    """The picture with a line for each class at its bottom, on a bar as long as its probability."""
+    height, width, _ = picture.shape
+    image = Image.fromarray(picture.numpy())
+    draw = ImageDraw.Draw(image, "RGBA")
+    line = max(10, height // 16)
+    font = ImageFont.load_default(size=line * 0.75)
+    for at, (name, value) in enumerate(told):
+        top = height - line * (len(told) - at)
+        draw.rectangle((0, top, width, top + line), fill=(0, 0, 0, 130))
+        draw.rectangle((0, top, round(width * value), top + line), fill=(47, 111, 222, 170))
+        draw.text((line * 0.3, top), f"{value:.0%} {name}", font=font, fill=(255, 255, 255, 255))
+    return torch.from_numpy(np.asarray(image).copy())

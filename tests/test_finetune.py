@@ -1,0 +1,249 @@
+"""Fine-tuning and testing from files to figures, on synthetic videos whose classes are motions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from motionmae.config import Compute, Data, Finetune, Labelled, Mix, Model, Optim, Run, Viewing
+from motionmae.data.sources import Videos
+from motionmae.data.synthetic import render
+from motionmae.data.video import write_video
+from motionmae.errors import MotionMAEError
+from motionmae.models.classifier import Classifier, load_classifier
+from motionmae.models.weights import newest_checkpoint
+from motionmae.presets import FINETUNE
+from motionmae.tasks import evaluate, finetune
+from motionmae.training.runtime import Runtime
+
+SMALL = Model(frames=4, size=16, cube=(2, 8, 8), width=24, depth=2, heads=3)
+MOTIONS = ("left", "right")
+CPU = Runtime(torch.device("cpu"), None)
+
+
+def write(folder, count, seed):
+    """`count` videos of each class."""
+    for motion in MOTIONS:
+        (folder / motion).mkdir(parents=True)
+        for index in range(count):
+            write_video(folder / motion / f"{index}.mp4", render(seed + index, motion, 12, 32).frames, 12)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("videos")
+    return write(root / "train", 8, 0), write(root / "test", 5, 5000)
+
+
+def config_of(videos, out, **changes):
+    data = Labelled(
+        path=str(videos[0]), test=str(videos[1]), sampling="uniform", stride=1, flip=False, scales=(1.0,), cache=True,
+        workers=0,
+    )  # fmt: skip
+    optim = Optim(16, 20.0, None, 4e-2, 1e-6, 1e-6, 1.0, betas=(0.9, 0.999), clip=1.0)
+    run = Run(out=str(out), device="cpu", inspect_every=20)
+    config = Finetune("none", SMALL, drop_path=0.0, mix=Mix(0.0, 0.0, 0.1), data=data, views=Viewing(2, 1), optim=optim)
+    return replace(config, run=run, **changes)
+
+
+@pytest.fixture(scope="module")
+def trained(videos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "a"
+    finetune.run(config_of(videos, out))
+    return out
+
+
+def test_the_test_at_the_end_is_written(trained):
+    figures = json.loads((trained / "evaluation" / "evaluation.json").read_text())
+    assert figures["videos"] == 10
+    assert set(figures["orders"]) == {"forwards", "backwards", "shuffled", "one frame"}
+    assert sum(map(sum, figures["confusion"])) == 10
+    page = (trained / "evaluation" / "report.html").read_text()
+    assert "Motion or appearance" in page
+    assert "http" not in page
+
+
+@pytest.mark.slow
+def test_motion_is_learnt_from_files_and_the_report_says_that_it_is_motion(tmp_path):
+    folders = write(tmp_path / "train", 100, 0), write(tmp_path / "test", 20, 5000)
+    model = Model(frames=4, size=32, cube=(2, 8, 8), width=48, depth=2, heads=3)
+    finetune.run(config_of(folders, tmp_path / "run", model=model))
+    figures = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
+    assert figures["top1"] >= 0.8
+    assert figures["orders"]["forwards"] >= 0.8
+    assert figures["orders"]["backwards"] <= 0.2  # left played backwards is right
+    assert 0.2 < figures["orders"]["shuffled"] < 0.8
+    assert 0.2 < figures["orders"]["one frame"] < 0.8
+
+
+def test_the_predictions_file_gives_the_same_accuracy_again(trained):
+    rows = list(csv.DictReader((trained / "evaluation" / "predictions.csv").read_text().splitlines()))
+    figures = json.loads((trained / "evaluation" / "evaluation.json").read_text())
+    best = [max(MOTIONS, key=lambda name: float(row[name])) for row in rows]
+    assert best == [row["prediction"] for row in rows]
+    right = sum(guess == row["label"] for guess, row in zip(best, rows, strict=True))
+    assert right / len(rows) == figures["top1"]
+
+
+def test_evaluate_of_the_run_folder_gives_the_figures_that_fine_tuning_ended_with(trained, videos, tmp_path):
+    from motionmae.cli import main
+
+    args = ["evaluate", str(trained), "--data.path", str(videos[1]), "--out", str(tmp_path), "--workers", "0"]
+    assert main([*args, "--batch", "3"]) == 0
+    again = json.loads((tmp_path / "evaluation.json").read_text())
+    assert again == json.loads((trained / "evaluation" / "evaluation.json").read_text())
+
+
+def test_a_run_starts_from_another_runs_encoder_and_from_the_originals_checkpoint(trained, videos, tmp_path, shared):
+    encoder = load_classifier(trained)[0].encoder.state_dict()
+    config, start = finetune.settle(config_of(videos, tmp_path, init=str(trained)), MOTIONS)
+    built = finetune.build(config, start).encoder.state_dict()
+    assert all(torch.equal(value, built[name]) for name, value in encoder.items())
+    foreign = shared / "golden" / "videomae_tiny" / "pretrain-checkpoint.pth"
+    asked = config_of(videos, tmp_path / "foreign", init=str(foreign), heads=3, optim=Optim(batch=4, steps=1))
+    finetune.run(replace(asked, data=replace(asked.data, size=16, test="")))
+    assert load_classifier(tmp_path / "foreign")[0].names == MOTIONS
+
+
+def test_views_are_averaged_and_every_video_counted_once_on_any_number_of_ranks(videos):
+    """Ten videos on three ranks: shares of 4, 3 and 3."""
+    files = sorted(videos[1].rglob("*.mp4"))
+    views = evaluate.settle(Viewing(2, 3, sampling="dense", stride=1), {}, SMALL)
+    torch.manual_seed(0)
+    classifier = Classifier(SMALL, MOTIONS).eval()
+    dataset, compute = evaluate.cut(files, views), Compute(batch=8, workers=0)
+
+    def probabilities(clip):
+        return classifier(clip).softmax(1)
+
+    alone = evaluate.watch(probabilities, dataset, compute, CPU, ("backwards",), quiet=True)
+    with torch.no_grad():
+        clips = [torch.stack([view["clip"] for view in dataset[at]]) for at in range(10)]
+        slow = torch.stack([probabilities(clip).mean(0) for clip in clips])
+        turned = torch.cat([probabilities(clip[4:5].flip(2)) for clip in clips])
+    assert clips[0].shape == (6, 3, 4, 16, 16)
+    torch.testing.assert_close(alone["views"], slow, atol=1e-6, rtol=0)
+    torch.testing.assert_close(alone["backwards"], turned, atol=1e-6, rtol=0)
+    told = []
+
+    class Rank(Runtime):
+        def gather(self, value):
+            told.append(value)
+            return told if len(told) == 3 else [value]
+
+    for rank in range(2):
+        with pytest.raises(AssertionError):  # the other ranks' shares are not there yet
+            evaluate.watch(probabilities, dataset, compute, Rank(CPU.device, None, rank, 3), quiet=True)
+    joined = evaluate.watch(probabilities, dataset, compute, Rank(CPU.device, None, 2, 3), quiet=True)
+    assert [len(places) for places, _ in told] == [4, 3, 3]
+    torch.testing.assert_close(joined["views"], alone["views"], atol=1e-6, rtol=0)
+
+
+def test_views_that_are_not_asked_for_are_those_of_the_models_own_run():
+    finetuned = {"views": asdict(Viewing(2, 3, "uniform", 1, None, "clamp", 4, 16)), "data": {"stride": 7}}
+    assert evaluate.settle(Viewing(clips=9), finetuned, SMALL) == Viewing(9, 3, "uniform", 1, None, "clamp", 4, 16)
+    pretrained = {"data": asdict(Data(sampling="dense", stride=2, short="clamp"))}
+    assert evaluate.settle(Viewing(crops=1), pretrained, SMALL) == Viewing(5, 1, "dense", 2, None, "clamp", 4, 16)
+    assert evaluate.settle(Viewing(), {}, SMALL) == Viewing(5, 3, "dense", 4, None, "loop", 4, 16)
+
+
+def test_shuffled_keeps_the_frames_of_each_clip_and_one_frame_has_no_motion():
+    clip, keys = torch.rand(5, 3, 6, 4, 4), torch.arange(5)
+    shuffled = evaluate.ORDERS["shuffled"](clip, keys)
+    assert not torch.equal(shuffled, clip)
+    torch.testing.assert_close(shuffled.sort(2).values, clip.sort(2).values)
+    for one in shuffled.unbind(0):
+        assert all(any(torch.equal(frame, other) for other in clip.flatten(0, 0).transpose(1, 2).flatten(0, 1))
+                   for frame in one.transpose(0, 1))  # fmt: skip
+    assert (evaluate.ORDERS["one frame"](clip, keys).diff(dim=2) == 0).all()
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3, 1.0])
+def test_a_fraction_is_stratified_seeded_and_grows(fraction):
+    labels = [at % 3 for at in range(60)] + [3, 3]
+    kept = finetune.share(labels, fraction, 1)
+    counts = [sum(labels[at] == label for at in kept) for label in range(4)]
+    assert counts == [max(1, round(fraction * labels.count(label))) for label in range(4)]
+    assert kept == finetune.share(labels, fraction, 1) == sorted(set(kept))
+    assert set(finetune.share(labels, 0.1, 1)) <= set(kept)
+    assert fraction == 1 or kept != finetune.share(labels, fraction, 2)
+
+
+@pytest.mark.parametrize("fraction", [0.0, -1.0, 1.5])
+def test_a_fraction_outside_0_to_1_is_refused(fraction):
+    with pytest.raises(MotionMAEError, match=r"data\.fraction"):
+        finetune.share([0, 1], fraction, 0)
+
+
+def test_mistakes_are_one_sentence(videos, tmp_path):
+    with pytest.raises(MotionMAEError, match="--init"):
+        finetune.run(config_of(videos, tmp_path, init=""))
+    with pytest.raises(MotionMAEError, match="class"):
+        finetune.run(config_of((videos[0] / "left", videos[1]), tmp_path))
+    with pytest.raises(MotionMAEError, match="no such"):
+        finetune.run(config_of(videos, tmp_path, init=str(tmp_path / "nothing")))
+    unknown = Videos([tmp_path], ["sideways"], [])
+    with pytest.raises(MotionMAEError, match="sideways"):
+        evaluate.labelled(unknown, MOTIONS, "there")
+    with pytest.raises(MotionMAEError, match=r"views\.clips"):
+        evaluate.settle(Viewing(clips=0), {}, SMALL)
+
+
+def test_directions_are_not_mirrored_where_they_are_classes():
+    assert not FINETUNE["ssv2"].data.flip
+    assert not FINETUNE["custom"].data.flip
+    assert not FINETUNE["tiny"].data.flip
+
+
+@pytest.mark.parametrize(
+    ("recipe", "views"), [("ssv2", (2, 3)), ("k400", (5, 3)), ("ucf101", (5, 3)), ("hmdb51", (10, 3))]
+)
+def test_recipes_are_tested_with_the_published_views(recipe, views):
+    assert (FINETUNE[recipe].views.clips, FINETUNE[recipe].views.crops) == views
+
+
+def test_published_recipes_augment_and_a_step_with_all_of_it_is_finite(videos, tmp_path):
+    for recipe in ("ssv2", "k400", "ucf101", "hmdb51"):
+        assert (FINETUNE[recipe].augment.layers, FINETUNE[recipe].augment.erase) == (4, 0.25)
+    config = config_of(
+        videos, tmp_path / "run", optim=Optim(batch=8, steps=2), mix=Mix(), augment=FINETUNE["k400"].augment
+    )
+    finetune.run(replace(config, data=replace(config.data, test="", area=(0.3, 1.0), repeats=2)))
+    log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert 0 < log[-1]["loss"] < 1
+
+
+def test_the_final_test_is_that_of_the_running_mean_where_there_is_one(videos, tmp_path):
+    optim = Optim(16, 5.0, None, 4e-2, 1e-6, 1e-6, 1.0, betas=(0.9, 0.999), clip=1.0, ema=0.9)
+    finetune.run(config_of(videos, tmp_path / "run", optim=optim))
+    figures = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
+    mean = load_classifier(tmp_path / "run")[0]
+    views = evaluate.settle(Viewing(), json.loads((tmp_path / "run" / "config.json").read_text()), SMALL)
+    labels = evaluate.labelled(finetune.find(Labelled(path=str(videos[1]))), MOTIONS, "")
+    found = evaluate.examine(mean, labels, views, Compute(workers=0), CPU, tmp_path / "again", False, 0)
+    assert found["calibration_error"] == figures["calibration_error"]
+    with safe_open(str(newest_checkpoint(tmp_path / "run")), "pt") as content:
+        average, last = (content.get_tensor(f"{part}/head.linear.weight") for part in ("average", "model"))
+    assert torch.equal(mean.head.linear.weight, average)
+    assert not torch.equal(average, last)
+
+
+@pytest.mark.slow
+def test_three_processes_give_the_figures_of_one_on_a_set_that_three_does_not_divide(trained, videos, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m"]
+    command += ["motionmae.cli", "evaluate", str(trained), "--data.path", str(videos[1]), "--out", str(tmp_path)]
+    subprocess.run([*command, "--workers", "0", "--device", "cpu", "--threads", "1"], check=True, timeout=200)
+    again = json.loads((tmp_path / "evaluation.json").read_text())
+    before = json.loads((trained / "evaluation" / "evaluation.json").read_text())
+    assert again["videos"] == 10
+    assert again["confusion"] == before["confusion"]
+    assert again["orders"] == before["orders"]
+    assert again["calibration_error"] == pytest.approx(before["calibration_error"], abs=1e-6)

@@ -1,0 +1,130 @@
+"""Prediction on any video: as a whole, along time, as JSON, as a table and as a picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from fractions import Fraction
+
+import pytest
+import torch
+
+from motionmae.cli import main
+from motionmae.config import Compute, Finetune, Labelled, Model, Viewing
+from motionmae.data.synthetic import render
+from motionmae.data.video import probe, read_frames, write_video
+from motionmae.errors import MotionMAEError
+from motionmae.models.classifier import Classifier
+from motionmae.models.weights import save
+from motionmae.tasks import evaluate, predict
+from motionmae.training.runtime import Runtime
+
+SMALL = Model(frames=4, size=16, cube=(2, 8, 8), width=24, depth=2, heads=3, norm=False)
+NAMES = ("left", "right", "up")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    classifier = Classifier(SMALL, NAMES)
+    with torch.no_grad():
+        classifier.head.linear.weight.normal_()
+    views = Viewing(2, 3, "uniform", 1, None, "loop", 4, 16)
+    config = Finetune(model=SMALL, classes=NAMES, views=views, data=Labelled(frames=4, size=16))
+    path = tmp_path_factory.mktemp("model") / "m.safetensors"
+    save(path, classifier, asdict(config))
+    return path
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "a b.mp4"
+    write_video(path, render(3, "left", 31, 48).frames, 10)  # 3.1 s
+    return path
+
+
+def ask(model, *words):
+    return main(["predict", str(model), *map(str, words), "--device", "cpu"])
+
+
+def test_a_whole_video_gets_what_evaluate_gives_it(model, video, capsys):
+    assert ask(model, video, "--json", "-", "--top", "3") == 0
+    told = json.loads(capsys.readouterr().out)
+    classifier, made_with = predict.load_classifier(model)
+    views = evaluate.settle(Viewing(), made_with, SMALL)
+    here = Runtime(torch.device("cpu"), None)
+    wanted = evaluate.watch(
+        lambda clip: classifier(clip).double().softmax(1), evaluate.cut([video], views), Compute(workers=0), here,
+        quiet=True,
+    )["views"][0]  # fmt: skip
+    found = {row["name"]: row["probability"] for row in told[0]["windows"][0]["classes"]}
+    assert set(found) == set(NAMES)
+    assert sum(found.values()) == pytest.approx(1)
+    for name, value in zip(NAMES, wanted.tolist(), strict=True):
+        assert found[name] == pytest.approx(value, abs=1e-6)
+
+
+def test_windows_cover_the_video_and_see_their_own_frames(model, video, capsys):
+    assert ask(model, video, "--every", "1s", "--json", "-", "--top", "1", "--batch", "2") == 0
+    windows = json.loads(capsys.readouterr().out)[0]["windows"]
+    assert [(row["start"], row["end"]) for row in windows] == [(0, 1), (1, 2), (2, 3), (3, pytest.approx(3.1))]
+
+    class Ten:
+        duration = Fraction(31, 10)
+
+        def __len__(self):
+            return 31
+
+        def at(self, times):
+            return [min(int(time * 10), 30) for time in times]
+
+    uniform, dense = Viewing(sampling="uniform", frames=4), Viewing(sampling="dense", stride=2, frames=4, short="clamp")
+    frames = predict.inside(Ten(), (Fraction(1), Fraction(2)), uniform)
+    assert all(10 <= frame <= 20 for frame in frames)
+    assert len(set(frames)) == 4
+    assert predict.inside(Ten(), (Fraction(1), Fraction(2)), dense) == [12, 14, 16, 18]
+    assert predict.inside(Ten(), (Fraction(3), Fraction(31, 10)), dense) == [24, 26, 28, 30]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 50])
+def test_any_length_size_and_rate(model, tmp_path, frames, capsys):
+    write_video(
+        tmp_path / "v.mp4", torch.randint(0, 255, (frames, 18, 70, 3), dtype=torch.uint8), Fraction(30000, 1001)
+    )
+    assert ask(model, tmp_path / "v.mp4", "--every", "0.3") == 0
+    assert "0:00 to 0:00" in capsys.readouterr().out
+    assert ask(model, tmp_path / "v.mp4", "--views.sampling", "dense", "--views.stride", "3") == 0
+
+
+def test_rendering_keeps_the_video_and_writes_into_its_foot(model, video, tmp_path):
+    out = tmp_path / "out.mp4"
+    assert ask(model, video, "--every", "1", "--render", out) == 0
+    before, after = probe(video), probe(out)
+    assert (after.frames, after.rate, after.height, after.width) == (before.frames, before.rate, 48, 48)
+    change = (read_frames(out).float() - read_frames(video).float()).abs().mean((0, 2, 3))
+    assert change[20:].mean() > 3 * change[:14].mean()
+
+
+def test_a_folder_is_searched_and_a_broken_file_is_passed_over(model, video, tmp_path, capsys):
+    (tmp_path / "good.mp4").write_bytes(video.read_bytes())
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    assert ask(model, tmp_path) == 0
+    told = capsys.readouterr()
+    assert "good.mp4" in told.out
+    assert "broken.mp4" in told.err
+    assert ask(model, tmp_path / "broken.mp4") == 2
+
+
+@pytest.mark.parametrize("every", ["0", "-1", "soon", "1/0"])
+def test_a_wrong_time_is_one_sentence(every):
+    with pytest.raises(MotionMAEError, match="--every"):
+        predict.seconds(every, "--every")
+
+
+def test_mistakes_are_one_sentence(model, video, tmp_path, capsys):
+    assert ask(model) == 2
+    assert ask(model, tmp_path / "nothing.mp4") == 2
+    assert ask(model, video, video, "--render", tmp_path / "x.mp4") == 2
+    assert ask(model, video, "--json", tmp_path / "no" / "x.json") == 2
+    assert ask("", video) == 2
+    assert capsys.readouterr().err.count("motionmae:") == 5

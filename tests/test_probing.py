@@ -1,0 +1,246 @@
+"""Probes against scikit-learn on the same features, slow references, and what they must be able to see."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from motionmae import metrics
+from motionmae.config import Compute, Model, Probe, ProbeData, Viewing
+from motionmae.data.synthetic import render
+from motionmae.data.video import write_video
+from motionmae.errors import MotionMAEError
+from motionmae.models.attentive import AttentiveHead
+from motionmae.models.encoder import VideoEncoder
+from motionmae.models.weights import save
+from motionmae.objectives import probing
+from motionmae.tasks import probe
+
+SMALL = Model(frames=4, size=16, cube=(2, 8, 8), width=24, depth=2, heads=3)
+
+
+def blobs(count: int, classes: int = 4, width: int = 12, spread: float = 1.0, seed: int = 0):
+    random = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(99))
+    labels = torch.arange(count) % classes
+    return centres[labels] + spread * torch.randn(count, width, generator=random), labels
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_knn_equals_scikit_learns_with_the_same_weights(k):
+    sklearn = pytest.importorskip("sklearn.neighbors")
+    (train, labels), (test, _) = blobs(120), blobs(60, seed=1)
+    theirs = sklearn.KNeighborsClassifier(
+        k, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / 0.07)
+    )
+    theirs.fit(train.double().numpy(), labels.numpy())
+    ours = probing.knn(train.double(), labels, test.double(), k, 0.07)
+    ours = ours / ours.sum(1, keepdim=True)
+    np.testing.assert_allclose(ours.numpy(), theirs.predict_proba(test.double().numpy()), atol=1e-9)
+
+
+def test_logistic_regression_equals_scikit_learns_at_the_same_penalty():
+    sklearn = pytest.importorskip("sklearn.linear_model")
+    (train, labels), (test, _) = blobs(200, spread=2.0), blobs(80, spread=2.0, seed=1)
+    penalty = 1e-2
+    ours = probing.linear(train, labels, test, penalty, steps=500).softmax(1)
+    a, b = probing.standardise(train, test)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = sklearn.LogisticRegression(C=1 / (2 * penalty * len(train)), tol=1e-8, max_iter=5000)
+        theirs.fit(a.double().numpy(), labels.numpy())
+    np.testing.assert_allclose(ours.numpy(), theirs.predict_proba(b.double().numpy()), atol=2e-3)
+
+
+def test_the_linear_probe_without_decay_nears_scikit_learns_logistic_regression():
+    sklearn = pytest.importorskip("sklearn.linear_model")
+    (train, labels), (test, answers) = blobs(400, spread=2.0), blobs(400, spread=2.0, seed=1)
+    theirs = sklearn.LogisticRegression(C=1e6, max_iter=5000).fit(train.numpy(), labels.numpy())
+    wanted = theirs.score(test.numpy(), answers.numpy())
+    for batch_norm in (False, True):
+        scores = probing.linear_sweep(train, labels, test, (0.1,), batch_norm, 100, 0, batch=100)[0.1]
+        assert abs(probing.accuracy(scores, answers) - wanted) < 0.03
+        assert (scores.argmax(1).numpy() == theirs.predict(test.numpy())).mean() > 0.95
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_each_rate_of_a_sweep_gives_what_it_gives_alone_and_what_autograd_gives(batch_norm):
+    (train, labels), (test, _) = blobs(60), blobs(20, seed=1)
+    rates = (0.01, 0.1, 1.0)
+    swept = probing.linear_sweep(train, labels, test, rates, batch_norm, 5, 3, batch=16)
+    for rate in rates:
+        alone = probing.linear_sweep(train, labels, test, (rate,), batch_norm, 5, 3, batch=16)[rate]
+        torch.testing.assert_close(swept[rate], alone)
+    torch.testing.assert_close(swept[0.1], reference(train, labels, test, 0.1, batch_norm, 5, 3, 16))
+
+
+def reference(train, labels, test, rate, batch_norm, epochs, seed, batch):
+    """The same probe with PyTorch's own layers, optimiser and schedule."""
+    random = torch.Generator().manual_seed(seed)
+    linear = torch.nn.Linear(train.shape[1], 4)
+    linear.weight.data = torch.randn(train.shape[1], 4, generator=random).mul(0.01).T.contiguous()
+    linear.bias.data.zero_()
+    norm = torch.nn.BatchNorm1d(train.shape[1], eps=1e-6, affine=False) if batch_norm else torch.nn.Identity()
+    if batch_norm:
+        norm.running_mean, norm.running_var = train.mean(0), train.var(0, correction=0)
+    model = torch.nn.Sequential(norm, linear)
+    steps = len(train) // batch * epochs
+    optimizer = torch.optim.SGD(linear.parameters(), rate, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    order, at = torch.empty(0, dtype=torch.int64), 0
+    for _ in range(steps):
+        if at + batch > len(order):
+            order, at = torch.randperm(len(train), generator=random), 0
+        chosen, at = order[at : at + batch], at + batch
+        if batch_norm:  # PyTorch's running variance is unbiased, the sweep's is not
+            kept = norm.running_var.clone()
+        optimizer.zero_grad()
+        F.cross_entropy(model(train[chosen]), labels[chosen]).backward()
+        if batch_norm:
+            norm.running_var = torch.lerp(kept, train[chosen].var(0, correction=0), 0.1)
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        return model.eval()(test)
+
+
+def test_probes_reproduce_to_the_digit_under_a_seed():
+    (train, labels), (test, _) = blobs(60), blobs(20, seed=1)
+    tokens, others = train.unflatten(1, (3, 4)), test.unflatten(1, (3, 4))
+    for seed in (0, 1):
+        one, two = (probing.linear_sweep(train, labels, test, (0.1,), True, 3, seed)[0.1] for _ in range(2))
+        assert torch.equal(one, two)
+        one, two = (probing.attentive_sweep(tokens, labels, others, 2, (1e-3,), 3, seed)[1e-3] for _ in range(2))
+        assert torch.equal(one, two)
+
+
+def test_the_attentive_probe_finds_the_one_token_that_tells_where_the_mean_cannot():
+    """The class is in the token that is marked; another, unmarked, token says another class."""
+
+    def tokens(count, seed):
+        random = torch.Generator().manual_seed(seed)
+        labels = torch.randint(0, 4, (count,), generator=random)
+        x = torch.randn(count, 6, 16, generator=random) * 0.1
+        places = torch.rand(count, 6, generator=random).argsort(1)
+        rows = torch.arange(count)
+        x[rows, places[:, 0], labels] += 2
+        x[rows, places[:, 0], 8] += 2
+        x[rows, places[:, 1], torch.randint(0, 4, (count,), generator=random)] += 2
+        return x, labels
+
+    (train, labels), (test, answers) = tokens(400, 0), tokens(200, 1)
+    seen = probing.attentive_sweep(train, labels, test, 2, (3e-3,), 50, 0)[3e-3]
+    mean = probing.linear(train.mean(1), labels, test.mean(1))
+    assert probing.accuracy(seen, answers) > 0.9
+    assert probing.accuracy(mean, answers) < 0.8
+
+
+def test_attention_equals_a_sum_written_out():
+    torch.manual_seed(0)
+    head, tokens = AttentiveHead(8, 2, 3), torch.randn(2, 5, 8)
+    with torch.no_grad():
+        found = head(tokens)
+        keys, values = head.keys_values(head.norm1(tokens)).chunk(2, dim=2)
+        x = head.query.expand(2, -1).clone()
+        for part in (slice(0, 4), slice(4, 8)):
+            weight = (keys[:, :, part] @ head.query[part] / 2).softmax(1)
+            x[:, part] += (weight[:, :, None] * values[:, :, part]).sum(1)
+        x = x + head.mlp(head.norm2(x))
+        torch.testing.assert_close(found, head.linear(head.norm3(x)))
+
+
+def test_held_out_rows_partition_and_hold_every_class():
+    labels = torch.tensor([0] * 10 + [1] * 3 + [2])
+    kept, held = probing.held_out(labels, 0.2, 0)
+    assert sorted([*kept.tolist(), *held.tolist()]) == list(range(14))
+    assert set(labels[kept].tolist()) == {0, 1, 2}
+    assert [(labels[held] == label).sum().item() for label in range(3)] == [2, 1, 0]
+
+
+def test_top_k_confusion_and_class_accuracy_equal_scikit_learns():
+    sk = pytest.importorskip("sklearn.metrics")
+    scores, labels = torch.rand(200, 7, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 7
+    for k in (1, 3, 5):
+        assert metrics.top_k(scores, labels, k) == pytest.approx(sk.top_k_accuracy_score(labels, scores, k=k))
+    table = metrics.confusion(scores.argmax(1), labels, 7)
+    assert table.tolist() == sk.confusion_matrix(labels, scores.argmax(1)).tolist()
+    mean = metrics.class_accuracy(table).mean().item()
+    assert mean == pytest.approx(sk.balanced_accuracy_score(labels, scores.argmax(1)))
+
+
+def test_a_class_without_examples_has_no_accuracy():
+    each = metrics.class_accuracy(metrics.confusion(torch.tensor([0, 0]), torch.tensor([0, 0]), 2))
+    assert each[0] == 1
+    assert each[1].isnan()
+
+
+def test_calibration_of_a_hand_made_case():
+    """Two videos at 0.9, one right; one at 0.6, right: (2 x |0.9 - 0.5| + 1 x |0.6 - 1|) / 3."""
+    probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
+    error, bins = metrics.calibration(probabilities, torch.tensor([0, 1, 1]), bins=10)
+    assert error == pytest.approx((2 * 0.4 + 0.4) / 3, abs=1e-6)
+    assert [count for _, _, count in bins] == [1, 2]
+
+
+@pytest.fixture
+def settings(tmp_path):
+    for split, count, seed in (("train", 6, 0), ("test", 3, 50)):
+        for motion in ("left", "right", "grow"):
+            (tmp_path / split / motion).mkdir(parents=True)
+            for index in range(count):
+                frames = render(seed + index, motion, 8, 32).frames
+                write_video(tmp_path / split / motion / f"{index}.mp4", frames, 12)
+    torch.manual_seed(0)
+    save(
+        tmp_path / "encoder.safetensors",
+        torch.nn.ModuleDict({"encoder": VideoEncoder(SMALL)}),
+        {"model": asdict(SMALL)},
+    )
+    return Probe(
+        str(tmp_path / "encoder.safetensors"),
+        data=ProbeData(path=str(tmp_path / "train"), test=str(tmp_path / "test")),
+        views=Viewing(clips=1, crops=1, stride=2),
+        compute=Compute(device="cpu", workers=0),
+        epochs=10,
+        out=str(tmp_path / "probe"),
+    )
+
+
+def test_probe_fits_all_kinds_reuses_its_features_and_says_the_same_again(settings, tmp_path, capsys):
+    probe.run(settings)
+    first = json.loads((tmp_path / "probe" / "probe.json").read_text())
+    assert set(first["probes"]) == set(settings.kinds)
+    assert (first["train"], first["test"]) == (18, 9)
+    assert "features of 18 videos" in capsys.readouterr().out
+    probe.run(settings)
+    assert "features of" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "probe" / "probe.json").read_text()) == first
+    probe.run(replace(settings, untrained=True, seed=5))  # other weights, other features
+    assert "features of 18 videos" in capsys.readouterr().out
+
+
+def test_features_are_the_encoders_tokens(settings, tmp_path):
+    from motionmae import load
+    from motionmae.tasks import evaluate
+    from motionmae.training.runtime import Runtime
+
+    views = evaluate.settle(settings.views, {}, SMALL)
+    files = sorted((tmp_path / "test").rglob("*.mp4"))
+    encoder, here = load(settings.model), Runtime(torch.device("cpu"), None)
+    found = probe.features(encoder, files, views, settings, here, tmp_path / "f.safetensors", True)
+    with torch.no_grad():
+        tokens = encoder(torch.stack([evaluate.cut(files, views)[at][0]["clip"] for at in range(len(files))]))
+    torch.testing.assert_close(found["tokens"].float(), tokens, atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(found["slots"][:, 1], tokens[:, 4:].mean(1), atol=1e-5, rtol=1e-5)
+    assert found["slots"].shape == (9, 2, 24)
+
+
+def test_a_probe_without_test_videos_is_refused(settings):
+    with pytest.raises(MotionMAEError, match=r"data\.test"):
+        probe.run(replace(settings, data=ProbeData(path=settings.data.path)))
