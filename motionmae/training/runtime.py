@@ -46,11 +46,16 @@ class Runtime:
         return {k: v.to(self.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
 
     def seed(self, seed: int, step: int) -> None:
-        """Seed every device's generator for one step of one rank, so that no generator's state need be kept.
+        """Seed the CPU's and the device's generator for one step of one rank, so that neither's state need be kept.
 
         Whatever the objective draws in a step (drop path, dropout) is then the same after a resumption and in a replay.
         """
-        torch.manual_seed(noise.key(seed, step, self.rank))
+        key = noise.key(seed, step, self.rank)
+        torch.default_generator.manual_seed(key)  # torch.manual_seed costs a traceback for each absent kind of device
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(key)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(key)
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """The mean over the ranks."""
