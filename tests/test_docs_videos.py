@@ -15,6 +15,7 @@ from motionmae.cli import main
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "your-own-videos.md"
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
