@@ -136,6 +136,12 @@ def test_a_header_that_promises_more_is_found_out(tmp_path: Path):
         read_frames(part, [39])
 
 
+@pytest.mark.parametrize("kind", ["vp9", "mpeg4-avi", "h264-variable-mkv"])
+def test_what_ends_before_its_time_is_found_out(kind: str, tmp_path: Path):
+    assert probe(zoo.KINDS[kind](tmp_path)).missing == ""
+    assert probe(cut(tmp_path, kind, 0.9 if "avi" in kind else 0.7)).missing.startswith("truncated: ")
+
+
 def test_a_wrong_extension_does_not_matter(tmp_path: Path):
     path = zoo.KINDS["vp9"](tmp_path).rename(tmp_path / "a.avi")
     assert (probe(path).codec, len(read_frames(path))) == ("vp9", zoo.COUNT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -144,9 +145,11 @@ def test_too_many_bad_files_stop_the_run_with_one_sentence(spoilt: list[Path]):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_errors_of_workers_are_one_sentence(spoilt: list[Path], workers: int):
     data = replace(PLAIN, workers=workers)
+    before = set(multiprocessing.active_children())
     found = loader(Clips([spoilt[6]] * 8, data, OFFSETS, 24, 0), Order(8, 4, 4, 0), data, pin=False)
     with pytest.raises(MotionMAEError) as caught:
         list(itertools.islice(found, 9))
+    assert set(multiprocessing.active_children()) <= before, "the workers have ended too"
     assert "\n" not in str(caught.value)
     assert "reads failed" in str(caught.value) or "in a row" in str(caught.value)
 

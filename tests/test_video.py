@@ -56,6 +56,7 @@ def test_frames_by_number_are_those_of_decoding_everything(film: tuple[str, Path
     info = probe(path)
     assert (info.frames, info.height, info.width) == truth.shape[:3]
     assert info.constant == ("variable" not in kind)
+    assert info.missing == ""
 
 
 SOUGHT = [

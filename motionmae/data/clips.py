@@ -40,6 +40,8 @@ __all__ = ["Clips", "Order", "Place", "Sample", "Views", "collate", "crop", "den
 
 Sample = dict[str, Any]
 Place = tuple[int, int]  # epoch, index
+GRACE = 30
+"""Seconds that a worker goes on for after it was asked to stop, so that the training process can end its step."""
 TRIES = 10
 """Videos that are tried for one sample, and how often a video is tried that always fails."""
 
@@ -255,19 +257,19 @@ def loader(
         worker_init_fn=_one_thread if data.workers else None,
         **many,
     )
+    told, iterator = "", iter(batches)
     try:
-        yield from batches
+        yield from iterator
     except MotionMAEError as error:  # from a worker it comes with that worker's traceback: the sentence is enough
-        raise MotionMAEError(
-            str(error).strip().splitlines()[-1].removeprefix("motionmae.errors.MotionMAEError: ")
-        ) from None
-    finally:  # workers ignore SIGTERM, so none may be left for the end of the process to wait for
-        if data.workers and batches._iterator is not None:
-            batches._iterator._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]
+        told = str(error).strip().splitlines()[-1].removeprefix("motionmae.errors.MotionMAEError: ")
+    finally:  # left to the garbage collector, the workers' queues may go before the word that ends the workers
+        getattr(iterator, "_shutdown_workers", lambda: None)()
+    if told:
+        raise MotionMAEError(told)
 
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)  # a worker's parallelism is the other workers
     # A stop is asked of the whole group of processes: the training process ends the step in hand and then its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))

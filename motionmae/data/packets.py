@@ -104,11 +104,14 @@ class Source:
             with open(self.path, "rb") as file:
                 claimed, size = int.from_bytes(file.read(8)[4:], "little") + 8, os.path.getsize(self.path)
             return f"truncated: {size} of {claimed} bytes" if size < claimed else ""
-        claimed = Fraction(self.stream.frames if name.startswith("mov") else 0)
-        if name.startswith("matroska") and len(self.container.streams) == 1:
-            claimed = Fraction(self.container.duration or 0, 1_000_000) * Fraction(self.stream.average_rate or 0)
+        if name.startswith("matroska") and self.table.timed and len(self.container.streams) == 1:
+            times, tick = self.table.times, self.stream.time_base or Fraction(0)
+            ends, claimed = float(times[-1] * tick), (self.container.duration or 0) / 1e6
+            step = ends / max(1, len(times))
+            return f"truncated: ends after {ends:.1f} of {claimed:.1f} s" if ends < 0.97 * claimed - 3 * step else ""
+        claimed = self.stream.frames if name.startswith("mov") else 0
         lacks = held < claimed - max(2, claimed / 50)
-        return f"truncated: holds {held} of {round(claimed)} frames" if lacks else ""
+        return f"truncated: holds {held} of {claimed} frames" if lacks else ""
 
     def _open(self) -> None:
         """Open the container at its start and choose the stream."""
