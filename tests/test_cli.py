@@ -1,0 +1,160 @@
+"""The command line: instant help, one clear sentence for a mistake, exit code 2, nothing half-written."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from motionmae import cli
+from motionmae.data.synthetic import write_videos
+from motionmae.presets import COMMANDS
+
+TINY = ("pretrain", "tiny", "--optim.steps", "2", "--optim.batch", "4", "--run.device", "cpu")
+SMALLER = (
+    "--model.size", "16", "--model.frames", "4", "--model.width", "24", "--model.depth", "1", "--model.heads", "2",
+    "--model.decoder.width", "16", "--model.decoder.depth", "1", "--model.decoder.heads", "2",
+)  # fmt: skip
+
+
+@pytest.fixture
+def videos(tmp_path):
+    folder = tmp_path / "videos"
+    list(write_videos(folder, "train", 1, seed=0, frames=12, size=16))
+    return folder
+
+
+def fails(capsys, *args, match):
+    assert cli.main(list(args)) == 2
+    told = capsys.readouterr().err
+    assert re.search(match, told), told
+    assert told.startswith("motionmae: ")
+    assert "Traceback" not in told
+    assert len(told.strip().splitlines()) == 1
+
+
+def test_help_answers_in_under_a_second_and_imports_no_torch():
+    code = "import sys; from motionmae.cli import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
+    for args in (["--help"], ["pretrain", "--help"], ["segment"], ["--version"]):
+        took = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code, *args], check=True, capture_output=True)
+            took.append(time.perf_counter() - begun)
+        assert min(took) < 1.0, args
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_a_help_page(command, capsys):
+    choices = COMMANDS[command].choices
+    args = [command, "--help"] if "" in choices else [command, next(iter(choices)), "--help"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(args)
+    assert ended.value.code == 0
+    assert "options" in capsys.readouterr().out
+
+
+def test_unknown_commands_presets_and_options_are_named(capsys):
+    fails(capsys, "pretain", match="pretain.*pretrain")
+    fails(capsys, "pretrain", "tinny", match="tinny.*tiny")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["pretrain", "tiny", "--optim.stepz", "3"])
+    assert ended.value.code == 2
+    assert "stepz" in capsys.readouterr().err
+
+
+def test_folders_that_hold_no_video_are_named_and_nothing_is_written(capsys, tmp_path):
+    out = ("--run.out", str(tmp_path / "run"))
+    fails(capsys, *TINY, *out, match="data.path")
+    fails(capsys, *TINY, *out, "--data.path", str(tmp_path / "missing"), match="missing")
+    (tmp_path / "empty").mkdir()
+    fails(capsys, *TINY, *out, "--data.path", str(tmp_path / "empty"), match="empty")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("no video")
+    fails(capsys, *TINY, *out, "--data.path", str(tmp_path / "texts"), match="texts")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_unreadable_files_is_one_sentence_and_nothing_is_written(capsys, tmp_path):
+    (tmp_path / "bad").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / "bad" / name).write_bytes(b"not a video" * 50)
+    fails(capsys, *TINY, "--run.out", str(tmp_path / "run"), "--data.path", str(tmp_path / "bad"), match=r"\.mp4|bad")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "match"),
+    [
+        ("--model.size", "20", "height, 20.*cube's, 8"),
+        ("--model.heads", "5", "5 heads.*24"),
+        ("--mask.ratio", "0.999", "mask.ratio"),
+        ("--loss.motion", "-1", "loss.motion"),
+        ("--optim.steps", "0", "steps"),
+    ],
+)
+def test_a_config_that_cannot_work_is_one_sentence(capsys, videos, tmp_path, option, value, match):
+    args = [*TINY, *SMALLER, "--data.path", str(videos), "--run.out", str(tmp_path / "run"), option, value]
+    fails(capsys, *args, match=match)
+
+
+def test_pretraining_a_folder_leaves_a_run_that_resumes_loads_and_refuses_another_config(capsys, videos, tmp_path):
+    import torch
+
+    import motionmae
+
+    run = tmp_path / "run"
+    args = [*TINY, *SMALLER, "--data.path", str(videos), "--run.out", str(run)]
+    assert cli.main(args) == 0
+    assert (run / "config.json").is_file()
+    assert (run / "metrics.jsonl").is_file()
+    assert list(run.glob("checkpoints/step-00000002.safetensors"))
+    assert list(run.glob("events.*"))
+    assert list(run.glob("pictures/*.webp"))
+    assert cli.main(args) == 0
+    assert "already finished" in capsys.readouterr().out
+    fails(capsys, *args, "--optim.lr", "0.5", match=r"optim\.lr \(0\.016 there, 0\.5 here\)")
+    encoder = motionmae.load(run)
+    with torch.no_grad():
+        whole = encoder(torch.zeros(1, 3, 8, 24, 32, dtype=torch.uint8))
+    assert whole.shape == (1, 4 * 3 * 4, 24)
+    with torch.no_grad():
+        assert torch.allclose(whole, encoder(torch.zeros(1, 3, 8, 24, 32)))
+    assert motionmae.load(run, train=True).config == encoder.config
+    with pytest.raises(motionmae.MotionMAEError, match=r"height, 20"):
+        encoder(torch.zeros(1, 3, 8, 20, 32))
+
+
+def test_every_command_line_of_the_readme_and_docs_names_a_command_and_options_that_exist():
+    root = Path(__file__).parents[1]
+    lines = [
+        line.strip()
+        for page in (root / "README.md", *sorted((root / "docs").glob("*.md")))
+        for line in page.read_text().replace("\\\n", " ").splitlines()
+        if line.startswith("    ") and line.strip().startswith("motionmae ")
+    ]
+    assert len(lines) > 20
+    for line in lines:
+        args = re.sub(r"\s#.*|\$\(.*?\)|\$\w+", "", line).split()[1:]
+        assert args[0] in COMMANDS, line
+        if "--help" in args or "PRESET" in args or "$" in line or "R" in args:
+            continue
+        cli.parse(args)
+
+
+@pytest.mark.slow
+def test_the_demo_writes_a_report_with_its_table_charts_and_pictures(capsys, tmp_path):
+    out = tmp_path / "demo"
+    args = ["demo", "--out", str(out), "--videos", "2", "--tests", "1", "--sequences", "1", "--steps", "4"]
+    assert cli.main(args) == 0
+    told = capsys.readouterr().out
+    page = (out / "report.html").read_text()
+    assert str(out / "report.html") in told
+    for words in ("untrained", "pretrained", "trivial: predict the mean patch", "trivial: predict zero motion"):
+        assert words in page
+    assert "data:image/webp;base64," in page
+    assert "http" not in re.sub(r"data:image[^\"]*", "", page)
