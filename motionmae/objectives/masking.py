@@ -14,6 +14,7 @@ from torch import Tensor
 
 from motionmae import noise
 from motionmae.config import MaskKind
+from motionmae.errors import MotionMAEError
 
 Grid = tuple[int, int, int]
 Scores = Float[Tensor, "b n"]
@@ -66,13 +67,17 @@ KINDS: dict[MaskKind, Callable[[Int[Tensor, " b"], Grid, Scores | None, float], 
 
 
 def count(kind: MaskKind, ratio: float, grid: Grid) -> int:
-    """How many tokens are hidden: whole tubes and whole slots, rounded down."""
+    """How many tokens are hidden: whole tubes and whole slots, rounded down. Raises where that is none or all."""
     slots, places = grid[0], grid[1] * grid[2]
     if kind in ("tube", "motion-tube"):
-        return int(ratio * places) * slots
-    if kind == "frame":
-        return int(ratio * slots) * places
-    return int(ratio * slots * places)
+        hidden = int(ratio * places) * slots
+    elif kind == "frame":
+        hidden = int(ratio * slots) * places
+    else:
+        hidden = int(ratio * slots * places)
+    if not 0 < hidden < slots * places:
+        raise MotionMAEError(f"mask.ratio={ratio} hides {hidden} of {slots * places} tokens ({kind}): none or all")
+    return hidden
 
 
 def split(scores: Scores, hidden: int) -> Split:

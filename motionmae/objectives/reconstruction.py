@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from motionmae.config import Distance, Loss, Mask, Target
 from motionmae.errors import MotionMAEError
 from motionmae.models.autoencoder import MotionMAE
-from motionmae.models.encoder import to_unit
+from motionmae.models.encoder import to_unit, training_grid
 from motionmae.models.tokens import clip_grid, patchify, put, unpatchify
 from motionmae.objectives import masking
 from motionmae.objectives.motion import difference, energy, neighbours
@@ -67,6 +67,9 @@ def denormalise(tokens: Float[Tensor, "b m p"], scale: Scale | None) -> Float[Te
 
 def active_targets(loss: Loss) -> tuple[str, ...]:
     """The targets with a weight above 0: the heads that the autoencoder needs."""
+    for name in ("appearance", "motion"):
+        if getattr(loss, name) < 0:
+            raise MotionMAEError(f"loss.{name} is {getattr(loss, name)}: a weight must be 0 or more")
     targets = tuple(name for name in ("appearance", "motion") if getattr(loss, name) > 0)
     if not targets:
         raise MotionMAEError("loss.appearance and loss.motion are both 0: nothing would be learnt")
@@ -80,6 +83,8 @@ class Reconstruction(nn.Module):
         super().__init__()
         self.autoencoder, self.mask, self.target, self.loss = autoencoder, mask, target, loss
         self.distance = DISTANCES[loss.kind]
+        if grid := training_grid(autoencoder.config):
+            masking.count(mask.kind, mask.ratio, grid)  # a mask that cannot be drawn is refused before any work
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Float[Tensor, ""]]:
         """`loss`, each part, and each part over its trivial baseline (`…_ratio`): below 1 something was learnt."""
@@ -103,9 +108,6 @@ class Reconstruction(nn.Module):
         """Visible and masked indices for a batch."""
         grid, kind = clip_grid(now, self.autoencoder.config.cube), self.mask.kind
         hidden = masking.count(kind, self.mask.ratio, grid)
-        tokens = grid[0] * grid[1] * grid[2]
-        if not 0 < hidden < tokens:
-            raise MotionMAEError(f"mask.ratio={self.mask.ratio} hides {hidden} of {tokens} tokens: none or all")
         moving = energy(now, after, self.autoencoder.config.cube) if kind.startswith("motion") else None
         return masking.split(masking.KINDS[kind](keys, grid, moving, self.mask.motion_weight), hidden)
 

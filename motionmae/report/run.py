@@ -32,7 +32,7 @@ def loss_charts(folder: Path) -> str:
     for name, words in TRIVIAL.items():
         both = [line for line in metrics if line.get(f"{name}_ratio")]
         if both:
-            baseline = [(line["step"], line[name] / line[f"{name}_ratio"]) for line in both]
+            baseline = [(float(line["step"]), line[name] / line[f"{name}_ratio"]) for line in both]
             drawn.append(page.chart(f"{name} loss", {name: curve(metrics, name), words: baseline}))
     return page.charts(*drawn)
 
