@@ -13,6 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from motionmae.config import Davis, Demo, Features, Pretrain, Propagation, Run
+from motionmae.data.sources import Videos
 from motionmae.data.synthetic import MOTIONS, write_sequences, write_videos
 from motionmae.data.video import read_frames
 from motionmae.models.encoder import VideoEncoder
@@ -45,8 +46,8 @@ def run(config: Demo) -> None:
         run=Run(out=str(out / "pretrain"), log_every=25, inspect_every=config.steps, save_every=200, device="cpu"),
         seed=config.seed,
     )
-    if not fit_videos(settings, [path for path, _ in train]):
-        return
+    if not fit_videos(settings, Videos([path for path, _ in train], [], [])):
+        raise KeyboardInterrupt
     rows = measure(settings, train, test, out)
     elapsed = clock(time.perf_counter() - begun)
     (out / "report.html").write_text(report(config, settings, rows, elapsed), encoding="utf-8")

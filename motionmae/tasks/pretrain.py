@@ -13,7 +13,7 @@ from torch import Tensor
 
 from motionmae.config import Pretrain
 from motionmae.data.clips import Clips, Order, collate, loader, pretraining_offsets
-from motionmae.data.sources import find, number
+from motionmae.data.sources import Videos, find, number
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.tokens import grid_of
 from motionmae.objectives import masking, probing
@@ -28,16 +28,16 @@ LOOKED_AT = 256
 
 def run(config: Pretrain) -> None:
     """Pretrain on the videos that `config.data.path` names, or go on with the run that `config.run.out` holds."""
-    found = find(config.data)
-    if not fit_videos(config, found.paths, found.labels):
+    if not fit_videos(config, find(config.data)):
         raise KeyboardInterrupt
 
 
-def fit_videos(config: Pretrain, files: Sequence[Path], labels: Sequence[str] = ()) -> bool:
-    """Pretrain on these files; True when the run is finished, False when the user stopped it.
+def fit_videos(config: Pretrain, videos: Videos) -> bool:
+    """Pretrain on these videos; True when the run is finished, False when the user stopped it.
 
-    `labels` names each file's class, if known: used to look at the representation, never to learn.
+    Their classes, if known, are used to look at the representation, never to learn.
     """
+    files = videos.paths
     here = runtime.start(config.run)
     with runtime.leaving(here):
         dataset = clips_of(config, files)
@@ -62,8 +62,8 @@ def fit_videos(config: Pretrain, files: Sequence[Path], labels: Sequence[str] = 
         if config.run.micro_batch == "auto":
             micro = rehearsal.fitting(objective, example, plan.micro, config.data.repeats, here)
             plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
-        about = describe(config, plan, objective, len(files), here)
-        inspect = inspection(config, objective, dataset, labels, here) if here.main else None
+        about = describe(config, plan, objective, videos.told(), here)
+        inspect = inspection(config, objective, dataset, videos.labels, here) if here.main else None
 
         def stream(step: int):
             return batches(step, plan)
@@ -85,7 +85,7 @@ def build(config: Pretrain) -> Reconstruction:
     return Reconstruction(autoencoder, config.mask, config.target, config.loss)
 
 
-def describe(config: Pretrain, plan: optim.Plan, objective: Reconstruction, videos: int, here: Runtime) -> str:
+def describe(config: Pretrain, plan: optim.Plan, objective: Reconstruction, told: str, here: Runtime) -> str:
     """What is about to happen, in three lines."""
     model, mask, autoencoder = config.model, config.mask, objective.autoencoder
     encoder = sum(value.numel() for value in autoencoder.encoder.parameters()) / 1e6
@@ -95,7 +95,7 @@ def describe(config: Pretrain, plan: optim.Plan, objective: Reconstruction, vide
     hidden = masking.count(mask.kind, mask.ratio, grid)
     predicted = max(1, int(mask.decode_ratio * hidden)) if hidden else 0
     return (
-        f"{videos} videos, clips of {model.frames} x {model.size} x {model.size}, {math.prod(grid)} tokens: "
+        f"{told}, clips of {model.frames} x {model.size} x {model.size}, {math.prod(grid)} tokens: "
         f"{math.prod(grid) - hidden} visible, {hidden} masked ({mask.kind}, {mask.ratio}), {predicted} predicted\n"
         f"encoder {encoder:.1f} M parameters, {whole:.1f} M with the decoder, on {here.device} in {precision}\n"
         f"{plan.steps} steps of {plan.batch} clips = {plan.micro} x {plan.accumulation} accumulated x {plan.ranks} "
