@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motionmae.config import Run
+from motionmae.data.sources import Videos
 from motionmae.data.synthetic import render
 from motionmae.data.video import write_video
 from motionmae.errors import MotionMAEError
@@ -138,11 +139,11 @@ def test_the_command_replays_a_dump(tmp_path, capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrain, "build", broken)
         with pytest.raises(MotionMAEError, match="1 of the last 1 steps"):
-            pretrain.fit_videos(config, [tmp_path / "a.mp4"])
+            pretrain.fit_videos(config, Videos([tmp_path / "a.mp4"], [], []))
     dump = tmp_path / "run/dumps/step-00000001.safetensors"
     capsys.readouterr()
     replayed = replace(config, run=replace(config.run, replay=str(dump)))
-    assert pretrain.fit_videos(replayed, [tmp_path / "a.mp4"])
+    assert pretrain.fit_videos(replayed, Videos([tmp_path / "a.mp4"], [], []))
     assert "step 0 rank 0 micro-batch 0 in float32: loss nan" in (said := capsys.readouterr().out)
     assert "first not finite: autoencoder.encoder.norm" in said
 
@@ -207,12 +208,12 @@ def test_inspections_measure_rank_and_neighbours(tmp_path):
         write_video(tmp_path / f"{index}.mp4", render(index, "left", 8, 16).frames, 12)
         files.append(tmp_path / f"{index}.mp4")
     config = runs.pretraining(tmp_path, tmp_path / "run", steps=2, inspect_every=1)
-    fit_videos(config, files, ["a", "b", "a", "b", "a", "b"])
+    fit_videos(config, Videos(files, ["a", "b", "a", "b", "a", "b"], []))
     looks = [line for line in runs.readings(tmp_path / "run") if "effective_rank" in line]
     assert [line["step"] for line in looks] == [1, 2]
     assert all(1 <= line["effective_rank"] <= 6 and 0 <= line["knn_accuracy"] <= 1 for line in looks)
     config = replace(config, run=replace(config.run, out=str(tmp_path / "unlabelled")))
-    fit_videos(config, files)
+    fit_videos(config, Videos(files, [], []))
     assert not any("knn_accuracy" in line for line in runs.readings(tmp_path / "unlabelled"))
 
 

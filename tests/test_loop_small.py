@@ -11,6 +11,7 @@ from torch import nn
 
 from motionmae.config import Decoder, Mask, Model, Optim, Run, Target
 from motionmae.config import Loss as Weights
+from motionmae.data.sources import Videos
 from motionmae.errors import MotionMAEError
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.objectives.reconstruction import Reconstruction
@@ -138,7 +139,7 @@ def test_the_plan_is_said_before_the_first_step(tmp_path, capsys):
     write_video(tmp_path / "a.mp4", render(0, "left", 8, 16).frames, 12)
     config = runs.pretraining(tmp_path, tmp_path / "run", steps=2)
     config = replace(config, optim=replace(config.optim, batch=4), run=replace(config.run, micro_batch=2))
-    fit_videos(config, [tmp_path / "a.mp4"])
+    fit_videos(config, Videos([tmp_path / "a.mp4"], [], []))
     said = capsys.readouterr().out.splitlines()
     assert said[0] == ("1 videos, clips of 4 x 16 x 16, 8 tokens: 4 visible, 4 masked (random, 0.5), 4 predicted")
     assert "encoder 0.0 M parameters" in said[1]
