@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from motionmae.cli import main
-from motionmae.data.motions import FAST, MOTIONS, REACH, camera, clip, moments, write_clips
+from motionmae.data.motions import FAST, MOTIONS, REACH, apart, camera, clip, moments, write_clips
 from motionmae.data.synthetic import render
 from motionmae.data.video import read_frames, write_video
 from motionmae.errors import MotionMAEError
@@ -84,15 +84,23 @@ def test_sources_of_train_and_test_are_apart_and_the_command_says_which(tmp_path
     assert not any("-c-" in file.name for file in train)
     assert read_frames(train[0]).shape == (8, 16, 16, 3)
     stamp = train[0].stat().st_mtime_ns
-    write_clips([tmp_path / f"{name}.mp4" for name in "abc"], tmp_path / "set", 2, 0, 8, 16)
+    write_clips([tmp_path / f"{name}.mp4" for name in "ab"], [tmp_path / "c.mp4"], tmp_path / "set", 2, 0, 8, 16)
     assert train[0].stat().st_mtime_ns == stamp
+
+
+def test_sources_for_the_test_can_be_named(tmp_path):
+    a, b, c = (tmp_path / name for name in "abc")
+    assert apart([a, b], [c]) == ([a, b], [c])
+    assert apart([a, b, c], []) == ([a, b], [c])
+    with pytest.raises(MotionMAEError, match=r"--test .*a: is among"):
+        apart([a, b], [c, a])
 
 
 def test_mistakes_are_one_sentence(tmp_path):
     write_video(tmp_path / "short.mp4", torch.zeros(5, 16, 16, 3, dtype=torch.uint8), 12)
     with pytest.raises(MotionMAEError, match=r"short\.mp4: has 5 frames"):
-        write_clips([tmp_path / "short.mp4"] * 3, tmp_path / "set", 1, 0)
+        write_clips([tmp_path / "short.mp4"], [], tmp_path / "set", 1, 0)
     with pytest.raises(MotionMAEError, match="at least 3"):
-        write_clips([tmp_path / "short.mp4"], tmp_path / "set", 1, 0)
+        apart([tmp_path / "short.mp4"], [])
     assert main(["motions"]) == 2
     assert main(["motions", str(tmp_path / "nothing.mp4")]) == 2

@@ -68,18 +68,26 @@ def clip(source: UInt8[Tensor, "t h w c"], motion: str, seed: int, frames: int, 
     return torch.stack(made)
 
 
-def write_clips(
-    sources: Sequence[Path], folder: Path, count: int, seed: int, frames: int = 16, size: int = 64
-) -> tuple[list[Path], list[Path]]:
-    """`count` clips of each motion and source as folder/train/MOTION/… and folder/test/MOTION/…; those there are kept.
-
-    Every third source, in the order given, is for the test. Returns the sources of both. A source too short for a clip
-    is a MotionMAEError.
-    """
-    parts = [source for at, source in enumerate(sources) if at % 3 != 2], list(sources[2::3])
+def apart(sources: Sequence[Path], tests: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The sources to train on, and those to test on: `tests`, or where none is named every third in the order given."""
+    if shared := set(sources) & set(tests):
+        raise MotionMAEError(f"--test {min(shared)}: is among the sources to train on too")
+    parts = (
+        (list(sources), list(tests)) if tests else ([s for at, s in enumerate(sources) if at % 3 != 2], sources[2::3])
+    )
     if not parts[1]:
         raise MotionMAEError(f"{len(sources)} sources were given, at least 3 are needed: every third is for the test")
-    for split, files in zip(("train", "test"), parts, strict=True):
+    return parts[0], list(parts[1])
+
+
+def write_clips(
+    train: Sequence[Path], test: Sequence[Path], folder: Path, count: int, seed: int, frames: int = 16, size: int = 64
+) -> None:
+    """`count` clips of each motion and source as folder/train/MOTION/… and folder/test/MOTION/…; those there are kept.
+
+    A source too short for a clip is a MotionMAEError.
+    """
+    for split, files in (("train", train), ("test", test)):
         for at, file in enumerate(files):
             small = _read(file, FAST * (frames - 1) + 1, 3 * size)
             for motion in MOTIONS:
@@ -89,7 +97,6 @@ def write_clips(
                         target.parent.mkdir(parents=True, exist_ok=True)
                         made = clip(small, motion, seed * 1_000_003 + at * 1009 + number, frames, size)
                         write_video(target, made, 12)
-    return parts
 
 
 def _read(file: Path, least: int, short: int, most: int = 240) -> UInt8[Tensor, "t h w c"]:

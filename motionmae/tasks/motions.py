@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from motionmae.config import Motions
-from motionmae.data.motions import MOTIONS, write_clips
+from motionmae.data.motions import MOTIONS, apart, write_clips
 from motionmae.errors import MotionMAEError
 
 
@@ -13,11 +13,11 @@ def run(config: Motions) -> None:
     """Cut the clips and say which sources went where."""
     if not config.sources:
         raise MotionMAEError("say which videos to cut from: files, or folders of frames, at least three")
-    missing = next((name for name in config.sources if not Path(name).exists()), None)
+    missing = next((name for name in (*config.sources, *config.test) if not Path(name).exists()), None)
     if missing is not None:
         raise MotionMAEError(f"{missing}: there is no such file or folder")
-    sources = [Path(name) for name in config.sources]
-    train, test = write_clips(sources, Path(config.out), config.count, config.seed, config.frames, config.size)
+    train, test = apart([Path(name) for name in config.sources], [Path(name) for name in config.test])
+    write_clips(train, test, Path(config.out), config.count, config.seed, config.frames, config.size)
     for name, files in (("train", train), ("test", test)):
         told = ", ".join(file.name for file in files)
         print(f"{name}: {len(files) * len(MOTIONS) * config.count} clips of {len(MOTIONS)} motions from {told}")

@@ -1,0 +1,123 @@
+"""What a run is made of: frozen dataclasses, whose field docstrings are the help texts of the command line. No logic.
+
+A config is never written to after parsing. `None` stands for "decided by the run" and is resolved in one place each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from motionmae.config.data import Augment, BenchData, Data, Motions, Prepare, Sampling, Scan, Short
+from motionmae.config.model import (
+    Adjacent,
+    Decoder,
+    DecoderKind,
+    Difference,
+    Distance,
+    Loss,
+    Mask,
+    MaskKind,
+    Model,
+    Normalise,
+    PositionsKind,
+    Target,
+)
+from motionmae.config.pretraining import BenchLoop, BenchPretrain, Demo, Pretrain, Report
+from motionmae.config.recognition import (
+    Evaluate,
+    Finetune,
+    Labelled,
+    Mix,
+    Pool,
+    Predict,
+    Probe,
+    ProbeData,
+    ProbeKind,
+    TestData,
+    Viewing,
+)
+from motionmae.config.run import Compute, Device, Optim, Parallel, Precision, Run
+from motionmae.config.segmentation import (
+    BenchSegment,
+    Davis,
+    Entry,
+    Features,
+    Propagation,
+    Protocol,
+    SegmentDavis,
+    SegmentScore,
+    SegmentVideo,
+)
+
+__all__ = [
+    "Adjacent",
+    "Augment",
+    "BenchData",
+    "BenchLoop",
+    "BenchPretrain",
+    "BenchSegment",
+    "Compute",
+    "Data",
+    "Davis",
+    "Decoder",
+    "DecoderKind",
+    "Demo",
+    "Device",
+    "Difference",
+    "Distance",
+    "Entry",
+    "Evaluate",
+    "Features",
+    "Finetune",
+    "Labelled",
+    "Loss",
+    "Mask",
+    "MaskKind",
+    "Mix",
+    "Model",
+    "Motions",
+    "Normalise",
+    "Optim",
+    "Parallel",
+    "Pool",
+    "PositionsKind",
+    "Precision",
+    "Predict",
+    "Prepare",
+    "Pretrain",
+    "Probe",
+    "ProbeData",
+    "ProbeKind",
+    "Propagation",
+    "Protocol",
+    "Report",
+    "Run",
+    "Sampling",
+    "Scan",
+    "SegmentDavis",
+    "SegmentScore",
+    "SegmentVideo",
+    "Short",
+    "Target",
+    "TestData",
+    "Viewing",
+    "from_dict",
+]
+
+T = TypeVar("T")
+
+
+def from_dict(kind: type[T], values: dict[str, Any]) -> T:
+    """The dataclass `kind` from the nested dict that `dataclasses.asdict` and JSON make of it; missing fields default.
+
+    Raises KeyError for a field that the class does not have.
+    """
+    hints = get_type_hints(kind)
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if is_dataclass(hint) and isinstance(hint, type):
+            value = from_dict(hint, value)
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**found)

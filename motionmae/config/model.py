@@ -1,0 +1,103 @@
+"""The autoencoder, its masks, targets and losses: what pretraining is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+PositionsKind = Literal["sincos3d", "sincos1d", "learned"]
+DecoderKind = Literal["shared", "separate"]
+MaskKind = Literal["tube", "random", "frame", "motion", "motion-tube"]
+Normalise = Literal["cube", "clip", "none"]
+Difference = Literal["absolute", "signed"]
+Adjacent = Literal["clip", "video"]
+Distance = Literal["mse", "l1", "smooth_l1"]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The light transformer that predicts the masked tokens; thrown away after pretraining."""
+
+    kind: DecoderKind = "shared"
+    """One decoder with two prediction layers, or two whole decoders, one a target (better by a little, slower)."""
+    width: int = 384
+    """Width of a decoder token."""
+    depth: int = 4
+    """Number of decoder blocks."""
+    heads: int = 6
+    """Attention heads of a decoder block; must divide the width."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The encoder, a plain video vision transformer, and the decoder it is pretrained with."""
+
+    frames: int = 16
+    """Frames that the encoder sees in pretraining."""
+    size: int = 224
+    """Height and width of those frames in pixels; 0 where a foreign checkpoint does not say."""
+    cube: tuple[int, int, int] = (2, 16, 16)
+    """Frames, rows and columns of pixels that make one token."""
+    width: int = 768
+    """Width of an encoder token."""
+    depth: int = 12
+    """Number of encoder blocks."""
+    heads: int = 12
+    """Attention heads of an encoder block; must divide the width."""
+    mlp_ratio: float = 4.0
+    """Hidden width of a block's perceptron over the token width, in the encoder and the decoder."""
+    positions: PositionsKind = "sincos3d"
+    """How positions enter: sines separable in time, row and column; VideoMAE's sines over the flattened index;
+    or learned."""
+    norm: bool = True
+    """LayerNorm at the end of the encoder (VideoMAE's fine-tuned models pool first and normalise in the head)."""
+    decoder: Decoder = field(default_factory=Decoder)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which tokens are hidden."""
+
+    kind: MaskKind = "tube"
+    """Tubes hide a place in all time slots, random hides single tokens, frame whole slots; motion and motion-
+    tube sample tokens or tubes by how much they move."""
+    ratio: float = 0.9
+    """Share of the tokens that is hidden."""
+    decode_ratio: float = 1.0
+    """Share of the hidden tokens that the decoder predicts, drawn at random; 1.0 is the paper."""
+    motion_weight: float = 1.0
+    """For the motion kinds: above 0 hides moving places more often, below 0 keeps them visible more often."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the two heads predict."""
+
+    appearance: Normalise = "cube"
+    """Pixels normalised per channel over each cube (VideoMAE), over each clip, or as they are."""
+    appearance_floor: float = 0.0
+    """Added in quadrature to a cube's standard deviation of pixels in [0, 1]; 0 is VideoMAE. Keeps flat cubes
+    from becoming amplified noise."""
+    motion: Difference = "absolute"
+    """The difference of adjacent frames, with or without its sign."""
+    motion_normalise: Normalise = "cube"
+    """Differences normalised per channel over each cube, or divided by their root mean square over each clip, or as
+    they are."""
+    motion_floor: float = 0.05
+    """The same for differences of pixels in [0, 1]."""
+    adjacent: Adjacent = "clip"
+    """Adjacent in the (strided) clip, or in the source video; the loader then reads each frame's neighbour too."""
+    gap: int = 1
+    """Frames between the two that are subtracted."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How the predictions are compared with the targets, over masked tokens only."""
+
+    kind: Distance = "mse"
+    """Mean square, mean absolute, or smooth absolute difference."""
+    appearance: float = 1.0
+    """Weight of the space head; 0 leaves it out."""
+    motion: float = 1.0
+    """Weight of the time head; 0 leaves it out (VideoMAE's objective)."""

@@ -1,0 +1,97 @@
+"""How a run is optimised, where it goes and what it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Parallel = Literal["ddp", "fsdp"]
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW with linear warm-up and cosine decay, stepped by step."""
+
+    batch: int = 1024
+    """Clips in one optimiser step, over all ranks and accumulated micro-batches."""
+    epochs: float = 800.0
+    """Passes over the videos."""
+    steps: int | None = None
+    """Optimiser steps, instead of epochs; the warm-up keeps its share."""
+    lr: float = 1.5e-4
+    """Peak learning rate for 256 clips; the run's peak is this times batch / 256."""
+    lr_start: float = 1e-6
+    """Learning rate at the first step, not scaled by the batch."""
+    lr_end: float = 1e-5
+    """Learning rate at the last step, not scaled by the batch."""
+    warmup_epochs: float = 40.0
+    """Epochs in which the rate rises."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay of matrices; biases, norms, positions and mask tokens have none."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's two averages."""
+    clip: float | None = None
+    """Largest norm of the gradient; none by default."""
+    ema: float | None = None
+    """Decay a step of the weights' running mean, for instance 0.9999; it is kept beside the weights and is what
+    motionmae.load takes. None by default."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where, on what and how often."""
+
+    out: str = ""
+    """Run folder; by default runs/COMMAND-PRESET."""
+    device: Device = "auto"
+    """CUDA, then Apple's GPU, then the CPU, unless named."""
+    precision: Precision = "auto"
+    """bf16 on a GPU that has it, else fp16 with loss scaling; fp32 on the CPU."""
+    compile: bool = False
+    """Compile the objective with torch.compile; where that fails the run says why and goes on without."""
+    deterministic: bool = False
+    """Equal numbers each time on a GPU too, slower; the CPU's are equal in any case."""
+    parallel: Parallel = "ddp"
+    """Under torchrun: ddp keeps all weights on every rank, fsdp a part on each, with checkpoints in parts too."""
+    micro_batch: int | Literal["auto"] | None = None
+    """Clips that pass through the model at once, for each rank; the rest of the batch is accumulated. auto tries
+    what fits; none: the rank's whole batch."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    log_every: int = 10
+    """Steps between two lines of the log."""
+    save_every: int = 500
+    """Steps between two checkpoints."""
+    inspect_every: int = 1000
+    """Steps between two inspections: reconstruction pictures and measures of the representation."""
+    keep: int = 2
+    """Checkpoints that stay in the run folder; 0 keeps all."""
+    bad_steps: int = 20
+    """Steps out of the last 100 that may be skipped for a loss or gradient that is not finite; one more ends the
+    run with a dump of them."""
+    replay: str = ""
+    """A dump of bad steps: run them again, say where the numbers stop being finite, and change nothing."""
+    plateau_steps: int = 1000
+    """Steps after which a part of the loss that is no better than a trivial prediction is named in the log."""
+    wandb: str = ""
+    """Weights & Biases project that gets the curves too (needs the wandb package)."""
+    threads: int | None = None
+    """Threads of the CPU's own mathematics; PyTorch's choice by default."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What a trained model runs on."""
+
+    device: Device = "auto"
+    """CUDA, then Apple's GPU, then the CPU, unless named."""
+    precision: Precision = "auto"
+    """bf16 on a GPU that has it, else fp16; fp32 on the CPU."""
+    batch: int = 32
+    """Clips that pass through the model at once, for each rank."""
+    workers: int = 4
+    """Processes that decode, for each rank; 0 decodes in the process of the model."""
+    threads: int | None = None
+    """Threads of the CPU's own mathematics; PyTorch's choice by default."""
