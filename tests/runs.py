@@ -93,7 +93,7 @@ def fit_toy(
     made = plan(config.optim, config.run, 8, 1, runtime.ranks)
     stream = stream or batches(made.batch, made.micro, runtime.rank, runtime.ranks, spoil)
     loop.open_folder(config.run, config, runtime)
-    done = loop.fit(toy, stream, made, config.optim, config.run, runtime, config, inspect)
+    done = loop.fit(toy, stream, made, runtime, config, inspect)
     return toy, done
 
 

@@ -6,6 +6,7 @@ import math
 import sys
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import runs
@@ -79,6 +80,10 @@ def test_one_ranks_bad_batch_is_skipped_by_all(tmp_path):
     assert runs.same(before, runs.newest(tmp_path))
 
 
+def replaying(config: runs.Config, file: Path) -> runs.Config:
+    return replace(config, run=replace(config.run, replay=str(file)))
+
+
 def test_after_the_budget_the_run_stops_with_a_dump_that_can_be_replayed(tmp_path, capsys):
     config = runs.toy_config(tmp_path, bad_steps=2, micro_batch=4)
     spoil = poison(5, 6, 7)
@@ -98,12 +103,31 @@ def test_after_the_budget_the_run_stops_with_a_dump_that_can_be_replayed(tmp_pat
     def batches(step: int, micro: int):
         return runs.batches(8, micro, spoil=spoil)(step)
 
-    results = health.replay(runs.Toy(), batches, file, runs.CPU)
+    results = health.replay(runs.Toy(), batches, replaying(config, file), runs.CPU)
     assert len(results) == 6
     assert [result["module"] for result in results] == ["enter"] * 6
     assert results[0]["gradients"]
     assert math.isnan(results[0]["loss"])
     assert "first not finite: enter" in capsys.readouterr().out
+
+
+def test_a_replay_draws_what_the_run_drew_in_each_micro_batch(tmp_path):
+    """The first of two micro-batches is bad; the second's loss, with dropout, is that of the run to the last bit."""
+    config = runs.toy_config(tmp_path, bad_steps=0, micro_batch=4, log_every=1)
+
+    def spoil(step, batch):
+        return poison(5)(step, batch) if batch["key"][0] == 40 else batch
+
+    with pytest.raises(MotionMAEError, match="of the last"):
+        runs.fit_toy(config, spoil=spoil)
+    file = tmp_path / "dumps/step-00000006.safetensors"
+    losses = health.read_dump(file)[1]["steps"][0]["ranks"][0]["losses"]
+    stream = lambda step, micro: runs.batches(8, micro, spoil=spoil)(step)  # noqa: E731
+    replayed = health.replay(runs.Toy(), stream, replaying(config, file), runs.CPU)
+    assert replayed[1]["loss"] == losses[1] > 0
+    other = replace(replaying(config, file), optim=replace(config.optim, lr=0.1))
+    with pytest.raises(MotionMAEError, match=r"is of a run of another config: optim.lr \(0.3 there, 0.1 here\)"):
+        health.replay(runs.Toy(), stream, other, runs.CPU)
 
 
 def test_a_replay_of_other_batches_is_refused(tmp_path):
@@ -115,14 +139,17 @@ def test_a_replay_of_other_batches_is_refused(tmp_path):
         return runs.batches(8, micro)(step + 1)
 
     with pytest.raises(MotionMAEError, match=r"key of step 1 was \[8, 9, 10, 11\]…, here it is \[16, 17, 18, 19\]"):
-        health.replay(runs.Toy(), other, tmp_path / "dumps/step-00000002.safetensors", runs.CPU)
+        health.replay(runs.Toy(), other, replaying(config, tmp_path / "dumps/step-00000002.safetensors"), runs.CPU)
 
 
 def test_what_is_no_dump_is_named(tmp_path):
-    runs.fit_toy(runs.toy_config(tmp_path))
+    config = runs.toy_config(tmp_path)
+    runs.fit_toy(config)
     file = next((tmp_path / "checkpoints").iterdir())
     with pytest.raises(MotionMAEError, match="is not a dump of bad steps"):
-        health.replay(runs.Toy(), None, file, runs.CPU)
+        health.replay(runs.Toy(), None, replaying(config, file), runs.CPU)
+    with pytest.raises(MotionMAEError, match="runs on one process, this run has 2 ranks"):
+        health.replay(runs.Toy(), None, replaying(config, file), replace(runs.CPU, ranks=2))
 
 
 def test_the_command_replays_a_dump(tmp_path, capsys):

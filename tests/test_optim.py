@@ -95,7 +95,7 @@ def test_the_scale_multiplies_the_rate_in_the_loop(tmp_path):
     from motionmae.training import loop
 
     made = plan(config.optim, config.run, 8, 1, 1)
-    loop.fit(Sum(), runs.batches(8, 8), made, config.optim, config.run, runs.CPU, config, layer_decay=0.5)
+    loop.fit(Sum(), runs.batches(8, 8), made, runs.CPU, config, layer_decay=0.5)
     for name, scale in {"encoder.embed.bias": 1 / 16, "encoder.blocks.2.norm1.bias": 1 / 2, "head.bias": 1.0}.items():
         moved = (before[name] - dict(module.named_parameters())[name]).detach()
         torch.testing.assert_close(moved, torch.full_like(moved, made.lr * scale), rtol=1e-3, atol=0)

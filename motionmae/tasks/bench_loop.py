@@ -90,7 +90,7 @@ def by_loop(settings: Pretrain, batch: dict[str, Any], steps: int, here: Runtime
     with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
         settings = replace(settings, run=replace(settings.run, out=out, save_every=steps))
         plan = optim.plan(settings.optim, settings.run, steps * settings.optim.batch, 1, 1)
-        loop.fit(build(settings), clock, plan, settings.optim, settings.run, here, settings)
+        loop.fit(build(settings), clock, plan, here, settings)
     return clock.seconds()
 
 

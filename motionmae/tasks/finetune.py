@@ -12,7 +12,7 @@ import torch
 
 from motionmae.config import Augment, Compute, Data, Finetune
 from motionmae.data import transforms
-from motionmae.data.clips import Clips, Order, collate, loader
+from motionmae.data.clips import Clips
 from motionmae.data.sources import Videos, find, number
 from motionmae.errors import MotionMAEError
 from motionmae.metrics import top_k
@@ -20,7 +20,8 @@ from motionmae.models import weights
 from motionmae.models.classifier import Classifier, load_classifier
 from motionmae.objectives.classification import AugmentClips, Classification
 from motionmae.tasks import evaluate
-from motionmae.training import loop, optim, rehearsal, runtime
+from motionmae.tasks.learning import learn
+from motionmae.training import optim, runtime
 from motionmae.training.runtime import Runtime
 
 WATCHED = 256  # videos of the test set that are looked at during training, once each
@@ -47,28 +48,15 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None) ->
         kept = share(labels, config.data.fraction, config.seed)
         dataset = clips_of(config, [videos.paths[at] for at in kept], [labels[at] for at in kept])
         test = None if tests is None else evaluate.labelled(tests, config.classes, config.data.test)
-        plan = optim.plan(config.optim, config.run, len(dataset), config.data.repeats, here.ranks)
         classifier = build(config, start)
         objective = Classification(classifier, config.mix, augmentation(config.augment))
-        example = collate([dataset[(0, 0)]])  # a set that cannot be read at all is found before anything is written
-        loop.open_folder(config.run, config, here)
-        if config.run.micro_batch == "auto":
-            micro = rehearsal.fitting(objective, example, plan.micro, config.data.repeats, here)
-            plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
+        look = None if test is None else watching(config, classifier, test, here)
 
-        def batches(step: int):
-            repeats = config.data.repeats
-            order = Order(
-                len(dataset), plan.batch // repeats, plan.micro // repeats, config.seed, here.rank, here.ranks, step
-            )
-            return loader(dataset, order, config.data, pin=here.device.type == "cuda")
+        def about(plan: optim.Plan) -> str:
+            return describe(config, plan, classifier, videos, len(dataset), here)
 
-        about = describe(config, plan, classifier, videos, len(dataset), here)
-        look = watching(config, classifier, test, here) if test is not None and here.main else None
-        done = loop.fit(
-            objective, batches, plan, config.optim, config.run, here, config, look, config.layer_decay, about
-        )
-        if done and test is not None:
+        done = learn(config, objective, dataset, here, about, look, config.layer_decay)
+        if done and test is not None and not config.run.replay:
             final, _ = load_classifier(config.run.out)  # with optim.ema these are the weights' running mean
             evaluate.examine(final, test, config.views, compute(config), here, Path(config.run.out) / "evaluation")
         return done

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,14 +11,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from motionmae.config import Pretrain
-from motionmae.data.clips import Clips, Order, collate, loader, pretraining_offsets
+from motionmae.data.clips import Clips, collate, pretraining_offsets
 from motionmae.data.sources import Videos, find, number
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.tokens import grid_of
 from motionmae.objectives import masking, probing
 from motionmae.objectives.reconstruction import Reconstruction, active_targets
 from motionmae.report.pictures import save_animation, side_by_side
-from motionmae.training import health, loop, optim, rehearsal, runtime
+from motionmae.tasks.learning import learn
+from motionmae.training import optim, runtime
 from motionmae.training.runtime import Runtime
 
 LOOKED_AT = 256
@@ -37,38 +37,15 @@ def fit_videos(config: Pretrain, videos: Videos) -> bool:
 
     Their classes, if known, are used to look at the representation, never to learn.
     """
-    files = videos.paths
     here = runtime.start(config.run)
     with runtime.leaving(here):
-        dataset = clips_of(config, files)
-        plan = optim.plan(config.optim, config.run, len(files), config.data.repeats, here.ranks)
-        objective = build(config)
-        example = collate([dataset[(0, 0)]])  # a set that cannot be read at all is found before anything is written
-        loop.open_folder(config.run, config, here)
+        dataset, objective = clips_of(config, videos.paths), build(config)
+        inspect = inspection(config, objective, dataset, videos.labels, here)
 
-        def batches(step: int, plan: optim.Plan):
-            repeats = config.data.repeats
-            order = Order(
-                len(files), plan.batch // repeats, plan.micro // repeats, config.seed, here.rank, plan.ranks, step
-            )
-            return loader(dataset, order, config.data, pin=here.device.type == "cuda")
+        def about(plan: optim.Plan) -> str:
+            return describe(config, plan, objective, videos.told(), here)
 
-        if config.run.replay:
-            alone = replace(plan, ranks=1)
-            health.replay(
-                objective, lambda step, micro: batches(step, replace(alone, micro=micro)), Path(config.run.replay), here
-            )
-            return True
-        if config.run.micro_batch == "auto":
-            micro = rehearsal.fitting(objective, example, plan.micro, config.data.repeats, here)
-            plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
-        about = describe(config, plan, objective, videos.told(), here)
-        inspect = inspection(config, objective, dataset, videos.labels, here) if here.main else None
-
-        def stream(step: int):
-            return batches(step, plan)
-
-        return loop.fit(objective, stream, plan, config.optim, config.run, here, config, inspect, about=about)
+        return learn(config, objective, dataset, here, about, inspect)
 
 
 def clips_of(config: Pretrain, files: Sequence[Path]) -> Clips:
@@ -107,12 +84,12 @@ def inspection(
     config: Pretrain, objective: Reconstruction, dataset: Clips, labels: Sequence[str], here: Runtime
 ) -> Callable[[int], dict[str, float]]:
     """Pictures of the same four clips each time, and measures of the representation of up to 256."""
-    batch = here.to_device(collate([dataset[(0, index)] for index in range(min(4, len(dataset)))]))
     indices = [int(at) for at in torch.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset))).tolist()]
     numbers = torch.tensor(number([labels[index] for index in indices])[0]) if len(set(labels)) > 1 else None
 
     def inspect(step: int) -> dict[str, float]:
-        shown = side_by_side(objective.pictures({name: value[:4] for name, value in batch.items()}))
+        batch = here.to_device(collate([dataset[(0, index)][:1] for index in range(min(4, len(dataset)))]))
+        shown = side_by_side(objective.pictures(batch))
         save_animation(Path(config.run.out) / "pictures" / f"step-{step:08d}.webp", shown, config.data.stride)
         return measure(features(objective, dataset, indices, here), numbers)
 

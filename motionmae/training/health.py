@@ -17,6 +17,7 @@ from torch import nn
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
 from motionmae.training import parallel
+from motionmae.training.log import plain, same_config
 from motionmae.training.meter import Bad
 from motionmae.training.optim import Plan
 from motionmae.training.runtime import Runtime
@@ -67,9 +68,7 @@ class Plateaus:
         return told
 
 
-def dump(
-    folder: Path, step: int, budget: Budget, objective: nn.Module, plan: Plan, config: dict[str, Any], runtime: Runtime
-) -> Path:
+def dump(step: int, budget: Budget, objective: nn.Module, plan: Plan, config: Any, runtime: Runtime) -> Path:
     """Write dumps/step-N.safetensors: the weights as they are, and of each bad step its batches, losses and norm.
 
     All ranks take part.
@@ -86,56 +85,68 @@ def dump(
     tensors = {
         f"model/{name}": parallel.full(value).cpu().contiguous() for name, value in objective.state_dict().items()
     }
-    file = folder / "dumps" / f"step-{step:08d}.safetensors"
+    file = Path(config.run.out) / "dumps" / f"step-{step:08d}.safetensors"
     if runtime.main:
-        told = {"plan": asdict(plan), "seed": config["seed"], "steps": steps}
+        told = {"plan": asdict(plan), "steps": steps}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, str(file), {"format": "pt", "config": json.dumps(config), "dump": json.dumps(told)})
+            save_file(
+                tensors, str(file), {"format": "pt", "config": json.dumps(plain(config)), "dump": json.dumps(told)}
+            )
         except Exception as error:  # safetensors raises its own classes for a full disk
             raise MotionMAEError(f"{file}: the dump of the bad steps could not be written ({error})") from error
     return file
 
 
 def read_dump(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The weights of a dump, and what it tells: the plan, the seed and the bad steps."""
+    """The weights of a dump, and what it tells: the run's config, its plan, and the bad steps."""
     try:
         with safe_open(str(file), "pt") as content:
-            told = json.loads((content.metadata() or {})["dump"])
+            about = content.metadata() or {}
+            told = json.loads(about["dump"]) | {"config": json.loads(about["config"])}
             return {name[6:]: content.get_tensor(name) for name in content.keys()}, told  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise MotionMAEError(f"--run.replay {file}: is not a dump of bad steps ({error})") from error
 
 
-def replay(objective: nn.Module, batches: Any, file: Path, runtime: Runtime) -> list[dict[str, Any]]:
+def replay(objective: nn.Module, batches: Any, config: Any, runtime: Runtime) -> list[dict[str, Any]]:
     """Run a dump's bad steps again on one rank, as the run did and in float32, and say where numbers stop being finite.
 
     `batches(step, micro)` yields the whole batch of a step, and what follows, in micro-batches of that size. Each
     micro-batch of each step gives a dict: step, micro, precision, loss, norm, the first module whose output is not
-    finite, and the parameters whose gradient is not. Nothing is updated. The weights are those at the stop.
+    finite, and the parameters whose gradient is not. Nothing is written or updated. The weights are those at the stop.
+    Raises MotionMAEError where `config.run.replay` is no dump of a run of this config.
     """
+    file = Path(config.run.replay)
+    if runtime.ranks > 1:
+        raise MotionMAEError(f"--run.replay {file}: runs on one process, this run has {runtime.ranks} ranks")
     weights, told = read_dump(file)
+    same_config(told["config"], plain(config), f"--run.replay {file} is of a run", "repeat that run's command")
     objective.to(runtime.device).load_state_dict(weights)
     objective.train()
     found: list[dict[str, Any]] = []
     for bad in told["steps"]:
-        expected = [batch for rank in bad["ranks"] for batch in rank["batches"]]
         stream = iter(batches(bad["step"], told["plan"]["micro"]))
-        for at, wanted in enumerate(expected):
-            batch = next(stream)
-            for name, numbers in wanted.items():
-                if batch[name].tolist() != numbers:
-                    raise MotionMAEError(
-                        f"--run.replay {file}: {name} of step {bad['step']} was {numbers[:4]}…, here it is "
-                        f"{batch[name].tolist()[:4]}…; the videos or the config are not those of the run"
-                    )
-            rank, local = divmod(at, told["plan"]["accumulation"])
-            for plain in (False, True) if runtime.dtype is not None else (True,):
-                replace(runtime, rank=rank).seed(told["seed"], bad["step"])
-                result = _examine(objective, runtime.to_device(batch), runtime, plain)
-                found.append({"step": bad["step"], "rank": rank, "micro": local, **result})
-                runtime.say(describe(found[-1]))
+        for rank, part in enumerate(bad["ranks"]):
+            micro = [_checked(next(stream), wanted, bad["step"], file) for wanted in part["batches"]]
+            for plain_numbers in (False, True) if runtime.dtype is not None else (True,):
+                replace(runtime, rank=rank).seed(config.seed, bad["step"])  # once a step, as the run does
+                for at, batch in enumerate(micro):
+                    result = _examine(objective, runtime.to_device(batch), runtime, plain_numbers)
+                    found.append({"step": bad["step"], "rank": rank, "micro": at, **result})
+                    runtime.say(describe(found[-1]))
     return found
+
+
+def _checked(batch: dict[str, Any], wanted: dict[str, list[int]], step: int, file: Path) -> dict[str, Any]:
+    """The batch, if its numbers are those that the dump has of it."""
+    for name, numbers in wanted.items():
+        if batch[name].tolist() != numbers:
+            raise MotionMAEError(
+                f"--run.replay {file}: {name} of step {step} was {numbers[:4]}…, here it is "
+                f"{batch[name].tolist()[:4]}…; the videos are not those of the run"
+            )
+    return batch
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -107,10 +107,7 @@ def open_folder(run: Run, config: Any, runtime: Runtime) -> None:
             before = json.loads(file.read_text())
         except json.JSONDecodeError as error:
             raise MotionMAEError(f"{file}: is not readable as JSON ({error})") from error
-        differing = [name for name in _differing(before, settings) if not name.startswith(FREE)]
-        if differing:
-            told = ", ".join(f"{name} ({_at(before, name)} there, {_at(settings, name)} here)" for name in differing)
-            raise MotionMAEError(f"{folder} holds a run of another config: {told}; choose another --run.out")
+        same_config(before, settings, f"{folder} holds a run", "choose another --run.out")
     runtime.gather(None)  # all have looked before rank 0 writes
     if runtime.main:
         try:
@@ -118,6 +115,14 @@ def open_folder(run: Run, config: Any, runtime: Runtime) -> None:
             write_text(file, json.dumps(settings, indent=2) + "\n")
         except OSError as error:
             raise MotionMAEError(f"--run.out {folder}: cannot be written ({error})") from error
+
+
+def same_config(before: dict[str, Any], settings: dict[str, Any], where: str, advice: str) -> None:
+    """Raise MotionMAEError that names what differs between two configs, apart from how a run is run."""
+    differing = [name for name in _differing(before, settings) if not name.startswith(FREE)]
+    if differing:
+        told = ", ".join(f"{name} ({_at(before, name)} there, {_at(settings, name)} here)" for name in differing)
+        raise MotionMAEError(f"{where} of another config: {told}; {advice}")
 
 
 def plain(config: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from motionmae.config import Optim, Run
+from motionmae.config import Run
 from motionmae.errors import MotionMAEError
 from motionmae.training import checkpoint, health, parallel, rehearsal
 from motionmae.training.checkpoint import State
@@ -33,21 +33,20 @@ def fit(
     objective: nn.Module,
     batches: Batches,
     plan: Plan,
-    optim: Optim,
-    run: Run,
     runtime: Runtime,
     config: Any,
     inspect: Inspect | None = None,
     layer_decay: float = 1.0,
     about: str = "",
 ) -> bool:
-    """Train to the end of the plan in the run folder `run.out`, from its newest checkpoint; True when it is finished.
+    """Train to the plan's end in the run folder `config.run.out`, from its newest checkpoint; True when it is finished.
 
-    `batches(step)` yields micro-batches from an optimiser step on. `inspect(step)` is called on rank 0 at its interval
-    with the objective in eval mode and gives numbers to log. `about` is said before the plan. False is returned when
-    the user stopped the run (saved before). Raises MotionMAEError where it cannot go on; `config.seed` seeds each step.
+    Of the config it reads `optim`, `run` and `seed`. `batches(step)` yields micro-batches from an optimiser step on.
+    `inspect(step)` is called on rank 0 at its interval with the objective in eval mode and gives numbers to log.
+    `about` is said before the plan. False is returned when the user stopped the run (saved before). Raises
+    MotionMAEError where it cannot go on.
     """
-    folder, settings = Path(run.out), plain(config)
+    run, optim, folder = config.run, config.optim, Path(config.run.out)
     module = parallel.place(objective, run, runtime)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == torch.float16)
     state = State(module, adamw(module, optim, layer_decay), scaler, average(module, optim))
@@ -64,7 +63,7 @@ def fit(
             stream = iter(batches(first))
             batch = next(stream)
             wrapped = _ready(state, batch, plan, first, run, runtime, log)
-            course = Course(objective, state, wrapped, plan, optim, run, runtime, log, settings, inspect)
+            course = Course(objective, state, wrapped, plan, config, runtime, log, inspect)
             return course.go(itertools.chain([batch], stream), first, interrupts)
     finally:
         log.close()
@@ -78,28 +77,27 @@ class Course:
     state: State
     wrapped: nn.Module
     plan: Plan
-    optim: Optim
-    run: Run
+    config: Any
     runtime: Runtime
     log: Log
-    settings: dict[str, Any]
     inspect: Inspect | None
 
     def go(self, stream: Iterator[dict[str, Any]], first: int, interrupts: Interrupts) -> bool:
         """Step from `first` to the plan's end, or until the ranks agree to stop; whether the end was reached."""
-        plan, run, runtime, state = self.plan, self.run, self.runtime, self.state
+        plan, runtime, state = self.plan, self.runtime, self.state
+        run, optim = self.config.run, self.config.optim
         meter, agreement = Meter(), Agreement(runtime)
         budget, plateaus = health.Budget(run), health.Plateaus(run)
         state.objective.train()
         done = first
         for step in range(first, plan.steps):
-            rate = learning_rate(step, plan, self.optim)
+            rate = learning_rate(step, plan, optim)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
             micro = meter.wait(stream, plan.accumulation)
-            runtime.seed(self.settings["seed"], step)
-            parts, norm = train_step(self.wrapped, state.optimizer, state.scaler, micro, runtime, self.optim.clip)
-            follow(state.average, state.objective, self.optim, step)
+            runtime.seed(self.config.seed, step)
+            parts, norm = train_step(self.wrapped, state.optimizer, state.scaler, micro, runtime, optim.clip)
+            follow(state.average, state.objective, optim, step)
             meter.add(step, micro, parts, norm, plan.batch)
             done = step + 1
             stop = agreement.reached(interrupts.asked)
@@ -110,7 +108,7 @@ class Course:
                 self.examine(done)
                 meter.resume()
             if last or done % run.save_every == 0:
-                checkpoint.save(Path(run.out), done, state, self.settings, run.keep, runtime)
+                checkpoint.save(Path(run.out), done, state, plain(self.config), run.keep, runtime)
                 meter.resume()
             if stop:
                 break
@@ -126,8 +124,7 @@ class Course:
         for sentence in plateaus.look(done, shown):
             self.log.say(sentence)
         if budget.spent(sound, bad):
-            folder, module = Path(self.run.out), self.state.objective
-            file = health.dump(folder, done, budget, module, self.plan, self.settings, self.runtime)
+            file = health.dump(done, budget, self.state.objective, self.plan, self.config, self.runtime)
             raise MotionMAEError(
                 f"{len(budget.bad)} of the last {len(budget.recent)} steps had a loss or gradient that is not finite, "
                 f"--run.bad-steps allows {budget.allowed}; the weights are those before them. The same command with "

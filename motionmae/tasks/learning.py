@@ -1,0 +1,49 @@
+"""What every command that trains does between its objective and the loop: plan, batches, micro-batch, replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from motionmae.config import Finetune, Pretrain
+from motionmae.data.clips import Clips, Order, collate, loader
+from motionmae.training import health, loop, optim, rehearsal
+from motionmae.training.runtime import Runtime
+
+
+def learn(
+    config: Pretrain | Finetune,
+    objective: nn.Module,
+    dataset: Clips,
+    here: Runtime,
+    describe: Callable[[optim.Plan], str],
+    inspect: loop.Inspect | None = None,
+    layer_decay: float = 1.0,
+) -> bool:
+    """Train the objective on the clips of a data set in the run folder `config.run.out`, or go on there.
+
+    True when the run is finished, False when the user stopped it. `describe(plan)` says what is about to happen. With
+    `config.run.replay` a dump's bad steps are run again instead.
+    """
+    run, repeats = config.run, config.data.repeats
+    plan = optim.plan(config.optim, run, len(dataset), repeats, here.ranks)
+
+    def batches(step: int, plan: optim.Plan) -> Any:
+        order = Order(
+            len(dataset), plan.batch // repeats, plan.micro // repeats, config.seed, here.rank, plan.ranks, step
+        )
+        return loader(dataset, order, config.data, pin=here.device.type == "cuda")
+
+    if run.replay:
+        health.replay(objective, lambda step, micro: batches(step, replace(plan, micro=micro)), config, here)
+        return True
+    example = collate([dataset[(0, 0)]])  # a set that cannot be read at all is found before anything is written
+    loop.open_folder(run, config, here)
+    if run.micro_batch == "auto":
+        micro = rehearsal.fitting(objective, example, plan.micro, repeats, here)
+        plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
+    about = describe(plan)
+    return loop.fit(objective, lambda step: batches(step, plan), plan, here, config, inspect, layer_decay, about)
