@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motionmae.config import Run
+from motionmae.config import Finetune, Labelled, Run
 from motionmae.data.sources import Videos
 from motionmae.data.synthetic import render
 from motionmae.data.video import write_video
@@ -173,6 +173,35 @@ def test_the_command_replays_a_dump(tmp_path, capsys):
     assert pretrain.fit_videos(replayed, Videos([tmp_path / "a.mp4"], [], []))
     assert "step 0 rank 0 micro-batch 0 in float32: loss nan" in (said := capsys.readouterr().out)
     assert "first not finite: autoencoder.encoder.norm" in said
+
+
+def test_fine_tuning_replays_a_dump_and_tests_nothing(tmp_path, capsys):
+    from motionmae.tasks import finetune
+
+    files = [tmp_path / f"{motion}.mp4" for motion in ("left", "up")]
+    for file in files:
+        write_video(file, render(0, file.stem, 8, 16).frames, 12)
+    videos, small = Videos(files, ["left", "up"], []), runs.pretraining(tmp_path, tmp_path / "run", 3)
+    config = Finetune(
+        "none", small.model, data=Labelled(path=str(tmp_path), test="there", stride=1, workers=0), optim=small.optim,
+        run=replace(small.run, bad_steps=0, log_every=1),
+    )  # fmt: skip
+
+    def broken(config, start, made=finetune.build):
+        classifier = made(config, start)
+        classifier.head.linear.weight.data.fill_(float("inf"))
+        return classifier
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "build", broken)
+        with pytest.raises(MotionMAEError, match="1 of the last 1 steps"):
+            finetune.fit_videos(config, videos, videos)
+    capsys.readouterr()
+    dump = tmp_path / "run/dumps/step-00000001.safetensors"
+    assert finetune.fit_videos(replace(config, run=replace(config.run, replay=str(dump))), videos, videos)
+    assert "first not finite: head.linear" in (said := capsys.readouterr().out)
+    assert len(said.splitlines()) == 1
+    assert sorted(file.name for file in (tmp_path / "run").iterdir() if file.is_dir()) == ["dumps"]
 
 
 @given(bad=st.sets(st.integers(0, 299), max_size=60), allowed=st.integers(0, 20))
