@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from motionmae.config import Data, Decoder, Mask, Model, Optim, Pretrain, Run
+from motionmae.config import Data, Decoder, Finetune, Labelled, Mask, Mix, Model, Optim, Pretrain, Run, Viewing
 from motionmae.training import loop
 from motionmae.training.optim import plan
 from motionmae.training.runtime import Runtime
@@ -124,6 +124,25 @@ def pretraining(videos: Path, out: Path, steps: int = 12, workers: int = 0, **ru
     )
 
 
+def finetuning(videos: Path, tests: Path, out: Path, steps: int = 12, **run) -> Finetune:
+    """As `pretraining`, for folders of class folders: nothing drawn but the clips, looks at the test videos on the way.
+
+    A run on several ranks is then one on the joined batch.
+    """
+    like = pretraining(videos, out, steps, **{"inspect_every": 6} | run)
+    return Finetune(
+        "none",
+        like.model,
+        drop_path=0.0,
+        layer_decay=0.9,
+        mix=Mix(0.0, 0.0, 0.1),
+        data=Labelled(path=str(videos), test=str(tests), stride=1, workers=0, cache=True),
+        views=Viewing(2, 1),
+        optim=like.optim,
+        run=like.run,
+    )
+
+
 def start(function, *arguments, **environment: str):
     """The function in a fresh process with these variables; its output goes to a file beside what it does."""
     context = multiprocessing.get_context("forkserver")
@@ -152,11 +171,19 @@ def _enter(function, arguments, environment):
     sys.exit(function(*arguments) or 0)
 
 
-def pretrain(config: Pretrain) -> int:
+def command(name: str, config) -> int:
     """The command itself, without its parsing."""
     from unittest.mock import patch
 
     from motionmae import cli
 
-    with patch.object(cli, "parse", lambda args: ("pretrain", config)):
+    with patch.object(cli, "parse", lambda args: (name, config)):
         return cli.main([])
+
+
+def pretrain(config: Pretrain) -> int:
+    return command("pretrain", config)
+
+
+def finetune(config: Finetune) -> int:
+    return command("finetune", config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -187,6 +188,31 @@ def test_load_reads_a_sharded_run(tmp_path):
     expected = motionmae.load(tmp_path / "single")
     close(encoder.state_dict(), expected.state_dict())
     assert len(list((tmp_path / "run/pictures").iterdir())) == 2  # the inspected whole is brought up to date
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_ranks_fine_tune_as_one_does_with_looks_at_the_test_videos(tmp_path, parallel):
+    for split, first in (("train", 0), ("test", 100)):
+        for motion in ("left", "right"):
+            (tmp_path / split / motion).mkdir(parents=True)
+            for index in range(3):
+                frames = render(first + index, motion, 8, 16).frames
+                write_video(tmp_path / split / motion / f"{index}.mp4", frames, 12)
+    configs = [
+        runs.finetuning(tmp_path / "train", tmp_path / "test", tmp_path / name, parallel=way, micro_batch=2)
+        for name, way in (("one", "ddp"), ("two", parallel))
+    ]
+    assert joined([runs.start(runs.finetune, configs[0])]) == [0]
+    log = tmp_path / "log"
+    assert joined(runs.ranks(runs.finetune, 2, configs[1], log=log)) == [0, 0], Path(f"{log}0").read_text()
+    assert Path(f"{log}1").read_text() == ""
+    close(whole(tmp_path / "one"), whole(tmp_path / "two"))
+    ours, theirs = ([line for line in runs.readings(tmp_path / name) if "test_top1" in line] for name in ("two", "one"))
+    assert [line["step"] for line in ours] == [6, 12]
+    assert ours == theirs
+    figures = [json.loads((tmp_path / name / "evaluation/evaluation.json").read_text()) for name in ("two", "one")]
+    assert figures[0]["confusion"] == figures[1]["confusion"]
 
 
 def test_sharding_needs_several_ranks(tmp_path):
