@@ -123,15 +123,13 @@ class BenchSegment:
     objects: int = 5
     """Objects that are carried, beside the background."""
     frames: int = 3
-    """Frames to time."""
+    """Frames to time, of ours and the reference in turns."""
     entry: Entry = "pair"
     """How a frame fills a cube of two."""
     strides: tuple[int, ...] = ()
     """Pixels from one cell to the next; by default the cube's side and half of it."""
     reference: bool = True
     """Time the full-affinity reference too."""
-    repeats: int = 1
-    """Times that the reference is run."""
     propagation: Annotated[Propagation, arg(name="")] = field(default_factory=Propagation)
     device: Device = "auto"
     """CUDA, then Apple's GPU, then the CPU, unless named."""
