@@ -34,7 +34,7 @@ class Features:
     stride: int | None = None
     """Pixels from one cell to the next, by default the cube's side; below it, shifted passes are interleaved."""
     layer: int | None = None
-    """The block whose tokens are used, counted from 1; by default the last."""
+    """The block whose tokens are used, counted from 1 (0: the embedding, before any); by default the last."""
     batch: int = 4
     """Frames that pass through the encoder at once."""
 
@@ -75,7 +75,7 @@ class SegmentDavis:
     out: str = ""
     """Folder for masks, overlays, scores and the report; by default runs/segment-davis-MODEL."""
     overlays: bool = True
-    """Make the overlay videos and the report."""
+    """Make the overlay videos, which the report shows."""
     device: Device = "auto"
     """CUDA, then Apple's GPU, then the CPU, unless named."""
     precision: Precision = "auto"

@@ -114,11 +114,7 @@ def carry(
 
 
 def soften(mask: Int[Tensor, "y x"], count: int, grid: tuple[int, int]) -> Float[Tensor, "h w c"]:
-    """Labels of the background and the objects 1 to `count` (c = count + 1): the shares of each cell's pixels.
-
-    Numbers above `count` (void) are background.
-    """
-    mask = torch.where(mask > count, 0, mask)
+    """Labels of the background and the objects 1 to `count` (c = count + 1): the shares of each cell's pixels."""
     shares = [F.adaptive_avg_pool2d((mask == label).float()[None], grid)[0] for label in range(count + 1)]
     return torch.stack(shares, dim=-1)
 
