@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import weakref
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from scenes import SIDE, SMALL, davis_folder, scene
+from torch import nn
 
 from motionmae.cli import main
 from motionmae.config import Davis, Features, Model, Propagation
 from motionmae.data.masks import draw_points, paint, palette, read_mask, write_mask
 from motionmae.data.video import read_frames
 from motionmae.errors import MotionMAEError
+from motionmae.models import weights
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.propagation import propagate
 from motionmae.tasks.segment.davis import score_encoder, segment_davis
-from motionmae.tasks.segment.sequence import PROTOCOLS, Source, input_size, resolve
+from motionmae.tasks.segment.sequence import PROTOCOLS, Source, input_size, open_source, resolve
 from motionmae.training.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"), None)
@@ -57,6 +60,19 @@ def test_an_encoder_is_scored_in_one_call(tmp_path):
         scores = score_encoder(tiny(), root, tmp_path / entry, settings, Features(entry))
         assert 0 <= scores["global"]["J&F-Mean"] <= 1
         assert set(scores["per_sequence"]) == {"square"}
+
+
+def test_an_untrained_encoder_has_the_checkpoint_shape_and_the_seed_weights(tmp_path, capsys):
+    weights.save(tmp_path / "m.safetensors", nn.ModuleDict({"encoder": tiny()}), {"model": asdict(tiny().config)})
+    trained = open_source(str(tmp_path / "m.safetensors"), CPU).encoder
+    other = open_source(str(tmp_path / "m.safetensors"), CPU, untrained=1).encoder
+    again = open_source(str(tmp_path / "m.safetensors"), CPU, untrained=0).encoder
+    frames = torch.randint(0, 256, (1, 3, 4, 32, 32), dtype=torch.uint8)
+    assert trained.config == other.config
+    assert not torch.equal(trained(frames), other(frames))
+    assert torch.equal(trained(frames), again(frames))  # of the same seed
+    assert main(["segment", "davis", "rgb", "--untrained", "--data.path", str(tmp_path)]) == 2
+    assert "--untrained is for encoders" in capsys.readouterr().err
 
 
 def test_an_object_that_is_hidden_returns(tmp_path):

@@ -69,6 +69,12 @@ class SegmentDavis:
 
     model: Positional[str] = ""
     """A run folder or checkpoint, or a trivial baseline: `rgb` (raw patches) or `copy` (the first mask stays)."""
+    untrained: bool = False
+    """Forget the weights: the same encoder at its start, for comparison."""
+    seed: int = 0
+    """Seed of an untrained encoder."""
+    heads: int | None = None
+    """Attention heads of the encoder, where a foreign file does not say."""
     data: Davis = field(default_factory=Davis)
     features: Features = field(default_factory=Features)
     propagation: Annotated[Propagation, arg(name="")] = field(default_factory=Propagation)
@@ -90,6 +96,8 @@ class SegmentVideo:
     """A video file, or a folder of images."""
     model: str = "rgb"
     """A run folder or checkpoint; without one, raw patches of pixels, which follow only what hardly changes."""
+    heads: int | None = None
+    """Attention heads of the encoder, where a foreign file does not say."""
     mask: str = ""
     """A PNG of object numbers (palette or grey), or black and white, of the video's size."""
     box: tuple[str, ...] = ()

@@ -39,9 +39,13 @@ RATE = 24.0  # frames a second of the DAVIS videos
 def run(config: SegmentDavis) -> None:
     """Propagate, save, score and report."""
     device = pick_device(config.device)
-    source = open_source(config.model, Runtime(device, pick_dtype(config.precision, device)))
+    runtime, untrained = (
+        Runtime(device, pick_dtype(config.precision, device)),
+        config.seed if config.untrained else None,
+    )
+    source = open_source(config.model, runtime, config.heads, untrained)
     settings, names = resolve(config.propagation), listed(config.data)
-    out = Path(config.out or f"runs/segment-davis-{Path(config.model).stem}")
+    out = Path(config.out or f"runs/segment-davis-{Path(config.model).stem}{'-untrained' * config.untrained}")
     for old in ("predictions/*/*.png", "overlays/*.mp4", "scores.json", "index.html"):
         for path in out.glob(old):
             path.unlink()
@@ -52,7 +56,8 @@ def run(config: SegmentDavis) -> None:
     if any(len(list_masks(config.data.path, name)) >= 3 for name in names):
         scores = score_folder(out / "predictions", config.data.path, names)
         write_scores(out / "scores.json", scores)
-    lead = f"{config.model}, protocol {settings.protocol}, frames enter by {config.features.entry}"
+    name = f"{config.model}{', untrained' * config.untrained}"
+    lead = f"{name}, protocol {settings.protocol}, frames enter by {config.features.entry}"
     films = [out / "overlays" / f"{name}.mp4" for name in names] if config.overlays else []
     save_page(out / "index.html", f"DAVIS 2017 {config.data.split}", lead, films, scores=scores)
     print(table(scores) if scores else "no sequence has annotations of 3 frames or more: there is nothing to score")

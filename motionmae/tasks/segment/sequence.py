@@ -87,12 +87,22 @@ class Source:
         return stride
 
 
-def open_source(model: str, runtime: Runtime) -> Source:
-    """The baseline or the encoder that the word or path `model` stands for."""
+def open_source(model: str, runtime: Runtime, heads: int | None = None, untrained: int | None = None) -> Source:
+    """The baseline or the encoder that the word or path `model` stands for.
+
+    `heads` is for foreign files that do not say them; a seed `untrained` gives the encoder random weights.
+    """
     if not model:
         raise MotionMAEError("MODEL is missing: expected a run folder or checkpoint, or the word rgb or copy")
-    encoder = None if model in ("rgb", "copy") else load(model).to(runtime.device)
-    return Source(model, encoder, runtime)
+    if model in ("rgb", "copy"):
+        if untrained is not None:
+            raise MotionMAEError(f"--untrained is for encoders: {model} has no weights")
+        return Source(model, None, runtime)
+    encoder = load(model, heads=heads)
+    if untrained is not None:
+        torch.manual_seed(untrained)
+        encoder = VideoEncoder(encoder.config).eval()
+    return Source(model, encoder.to(runtime.device), runtime)
 
 
 def resolve(propagation: Propagation) -> Settings:

@@ -53,7 +53,7 @@ def run(config: SegmentVideo) -> None:
     if mask is None and points is None:
         raise MotionMAEError("nothing to follow: give --mask, --box, --polygon or --points")
     device, settings = pick_device(config.device), resolve(config.propagation)
-    source = open_source(config.model, Runtime(device, pick_dtype(config.precision, device)))
+    source = open_source(config.model, Runtime(device, pick_dtype(config.precision, device)), config.heads)
     source.stride(config.features)
     if source.name == "rgb":
         print("without a trained --model, raw patches of pixels are compared: expect little", flush=True)
@@ -94,6 +94,7 @@ def open_frames(path: str) -> tuple[Frames, list[float], Fraction]:
         )
     with Video(path, math.inf) as opened:
         starts, (count, why) = [float(start) for start in opened.starts()], opened.count()
+    count = min(count, len(starts))
     if why:
         print(f"{path}: {why}; only the {count} frames before it are used", file=sys.stderr, flush=True)
     size = max(1, min(BLOCK, BLOCK_BYTES // (3 * info.height * info.width)))
@@ -185,10 +186,11 @@ def follow_both_ways(
             ways[time] = places
 
     keep(config.at, mask, None if points is None else torch.cat((points, torch.ones(len(points), 1)), dim=1))
-    for order in (range(config.at, frames.count), range(config.at, -1, -1)):
-        found = follow(frames, mask, points, order, source, config.features, settings)
-        for time, (labels, places) in track(zip(order[1:], found, strict=True), "frames", len(order) - 1):
-            keep(time, labels, places)
+    for name, order in (("later", range(config.at, frames.count)), ("earlier", range(config.at, -1, -1))):
+        if len(order) > 1:
+            found = follow(frames, mask, points, order, source, config.features, settings)
+            for time, (labels, places) in track(zip(order[1:], found, strict=True), f"{name} frames", len(order) - 1):
+                keep(time, labels, places)
     return areas, torch.stack([ways[time] for time in range(frames.count)]) if ways else None
 
 
