@@ -43,12 +43,14 @@ def test_at_the_cube_side_features_are_the_tokens_of_the_slot():
 
 
 @torch.no_grad()
-def test_layers_count_from_one_and_others_are_refused():
+def test_layers_count_from_the_embedding_and_others_are_refused():
     model, batch = encoder(), clips()
     torch.testing.assert_close(dense_features(model, batch, 0, 8, 2), dense_features(model, batch, 0, 8, None))
     first = model.norm(model.blocks[0](model.tokens(batch))).unflatten(1, (1, 4, 6))[:, 0]
     torch.testing.assert_close(dense_features(model, batch, 0, 8, 1), first)
-    with pytest.raises(MotionMAEError, match=r"layer is 3: the encoder has the layers 1 to 2"):
+    embedding = model.norm(model.tokens(batch)).unflatten(1, (1, 4, 6))[:, 0]
+    torch.testing.assert_close(dense_features(model, batch, 0, 8, 0), embedding)
+    with pytest.raises(MotionMAEError, match=r"layer is 3: the encoder has the layers 0 to 2"):
         dense_features(model, batch, 0, 8, 3)
 
 

@@ -1,61 +1,31 @@
-"""`segment davis`, `segment video` and `bench segment` from end to end on a small moving square."""
+"""`segment davis` and `bench segment` from end to end on a small moving square."""
 
 from __future__ import annotations
 
-import csv
 import json
 import weakref
-from pathlib import Path
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scenes import SIDE, SMALL, davis_folder, scene
+from torch import nn
 
 from motionmae.cli import main
-from motionmae.config import Davis, Features, Model, Propagation, SegmentVideo
+from motionmae.config import Davis, Features, Model, Propagation
 from motionmae.data.masks import draw_points, paint, palette, read_mask, write_mask
-from motionmae.data.video import read_frames, write_video
+from motionmae.data.video import read_frames
 from motionmae.errors import MotionMAEError
+from motionmae.models import weights
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.propagation import propagate
-from motionmae.tasks.segment import video
 from motionmae.tasks.segment.davis import score_encoder, segment_davis
-from motionmae.tasks.segment.sequence import PROTOCOLS, Source, input_size, resolve
+from motionmae.tasks.segment.sequence import PROTOCOLS, Source, input_size, open_source, resolve
 from motionmae.training.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"), None)
-SIDE, SMALL = 64, ("--short", "64", "--multiple", "0", "--features.stride", "8")
-
-
-def scene(time: int, hidden: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """A textured background and, unless hidden, a bright square that moves right by two pixels a frame."""
-    random = np.random.default_rng(0)
-    frame = random.integers(0, 90, (SIDE, SIDE, 3)).astype(np.uint8)
-    labels = np.zeros((SIDE, SIDE), dtype=np.uint8)
-    if not hidden:
-        left = 8 + 2 * time % (SIDE - 32)
-        frame[24:40, left : left + 16] = random.integers(160, 255, (16, 16, 3))
-        labels[24:40, left : left + 16] = 1
-    return frame, labels
-
-
-def davis_folder(root: Path, frames: int, name: str = "square", hidden: tuple[int, ...] = ()) -> Path:
-    for part in ("JPEGImages/480p", "Annotations/480p"):
-        (root / part / name).mkdir(parents=True)
-    for time in range(frames):
-        frame, labels = scene(time, time in hidden)
-        Image.fromarray(frame).save(root / f"JPEGImages/480p/{name}/{time:05d}.jpg", quality=95)
-        write_mask(root / f"Annotations/480p/{name}/{time:05d}.png", labels)
-    (root / "ImageSets/2017").mkdir(parents=True, exist_ok=True)
-    with (root / "ImageSets/2017/val.txt").open("a") as file:
-        file.write(f"{name}\n")
-    return root
-
-
-def clip_file(path: Path, frames: int = 6) -> str:
-    write_video(path, torch.from_numpy(np.stack([scene(time)[0] for time in range(frames)])), 12.0)
-    return str(path)
 
 
 def tiny() -> VideoEncoder:
@@ -92,6 +62,19 @@ def test_an_encoder_is_scored_in_one_call(tmp_path):
         assert set(scores["per_sequence"]) == {"square"}
 
 
+def test_an_untrained_encoder_has_the_checkpoint_shape_and_the_seed_weights(tmp_path, capsys):
+    weights.save(tmp_path / "m.safetensors", nn.ModuleDict({"encoder": tiny()}), {"model": asdict(tiny().config)})
+    trained = open_source(str(tmp_path / "m.safetensors"), CPU).encoder
+    other = open_source(str(tmp_path / "m.safetensors"), CPU, untrained=1).encoder
+    again = open_source(str(tmp_path / "m.safetensors"), CPU, untrained=0).encoder
+    frames = torch.randint(0, 256, (1, 3, 4, 32, 32), dtype=torch.uint8)
+    assert trained.config == other.config
+    assert not torch.equal(trained(frames), other(frames))
+    assert torch.equal(trained(frames), again(frames))  # of the same seed
+    assert main(["segment", "davis", "rgb", "--untrained", "--data.path", str(tmp_path)]) == 2
+    assert "--untrained is for encoders" in capsys.readouterr().err
+
+
 def test_an_object_that_is_hidden_returns(tmp_path):
     root = davis_folder(tmp_path / "data", 6, hidden=(2, 3))
     source = Source("rgb", None, CPU)
@@ -124,6 +107,41 @@ def test_frames_and_masks_of_differing_sizes_are_errors_that_name_the_file(tmp_p
     assert "holds no object" in capsys.readouterr().err
 
 
+def test_nothing_of_an_earlier_run_stays_in_its_folder(tmp_path):
+    root, out = davis_folder(davis_folder(tmp_path / "data", 4), 4, name="other"), tmp_path / "out"
+    command = ["segment", "davis", "copy", "--data.path", str(root), "--out", str(out)]
+    assert main(command) == 0
+    assert {path.stem for path in out.glob("overlays/*.mp4")} == {"square", "other"}
+    assert main([*command, "--data.sequences", "other", "other", "--no-overlays"]) == 0
+    assert {path.parent.name for path in out.glob("predictions/*/*.png")} == {"other"}
+    assert not list(out.glob("overlays/*.mp4"))
+    assert list(json.loads((out / "scores.json").read_text())["per_sequence"]) == ["other"]
+
+
+def test_where_only_first_frames_are_annotated_masks_are_made_and_nothing_is_scored(tmp_path, capsys):
+    root, out = davis_folder(tmp_path / "data", 4), tmp_path / "out"
+    for time in (1, 2, 3):
+        (root / f"Annotations/480p/square/{time:05d}.png").unlink()
+    assert main(["segment", "davis", "copy", "--data.path", str(root), "--out", str(out)]) == 0
+    assert "nothing to score" in capsys.readouterr().out
+    assert len(list(out.glob("predictions/square/*.png"))) == 4
+    assert not (out / "scores.json").exists()
+    assert "Overlays" in (out / "index.html").read_text()
+
+
+def test_sequences_are_checked_before_any_work(tmp_path, capsys):
+    root, out = davis_folder(davis_folder(tmp_path / "data", 4), 4, name="late"), tmp_path / "out"
+    command = ["segment", "davis", "copy", "--data.path", str(root), "--out", str(out)]
+    (root / "Annotations/480p/late/00000.png").unlink()
+    assert main(command) == 2
+    assert (
+        "late/00001.png is the first annotation of late: expected one of its frame 00000.jpg" in capsys.readouterr().err
+    )
+    assert main([*command, "--data.sequences", "square", "nowhere"]) == 2
+    assert "nowhere holds no .jpg files" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_protocols_are_the_published_ones_and_every_number_can_be_overridden():
     assert {name: resolve(Propagation(name)) for name in PROTOCOLS} == PROTOCOLS
     numbers = {name: (p.topk, p.context, p.radius, p.temperature) for name, p in PROTOCOLS.items()}
@@ -144,93 +162,6 @@ def test_frames_enter_at_the_size_of_the_protocol():
     assert input_size(480, 854, PROTOCOLS["siammae"], 16) == (480, 880)
     assert input_size(30, 40, PROTOCOLS["crw"], 16) == (32, 32)
     assert input_size(480, 854, resolve(Propagation(size=(100, 200))), 8) == (96, 200)
-
-
-def test_a_video_is_followed_both_ways_from_a_mask(tmp_path):
-    path, mask = clip_file(tmp_path / "v.mp4"), tmp_path / "m.png"
-    labels = scene(3)[1]
-    labels[:8, :8] = 2
-    write_mask(mask, labels)
-    out = tmp_path / "out"
-    (out / "masks").mkdir(parents=True)
-    write_mask(out / "masks/00099.png", labels)  # of an earlier run on a longer video
-    command = ["segment", "video", path, "--mask", str(mask), "--at", "3", "--out", str(out), *SMALL]
-    assert main([*command, "--points", "22,32"]) == 0
-    masks = [read_mask(each) for each in sorted((out / "masks").glob("*.png"))]
-    assert len(masks) == 6
-    assert (masks[3] == labels).all()
-    for time in (0, 5):
-        truth = scene(time)[1] == 1
-        assert ((masks[time] == 1) & truth).sum() / ((masks[time] == 1) | truth).sum() > 0.4
-    with (out / "areas.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 12
-    assert int(rows[6]["pixels"]) == 256
-    assert int(rows[7]["pixels"]) == 64
-    assert float(rows[6]["share"]) == 0.0625
-    assert float(rows[6]["seconds"]) == 0.25
-    assert read_frames(out / "overlay.mp4").shape == (6, SIDE, SIDE, 3)
-    (track,) = json.loads((out / "tracks.json").read_text())["points"]
-    assert (track[3]["x"], track[3]["y"], track[3]["confidence"]) == (22, 32, 1)
-    assert abs(track[0]["x"] - 16) < 6
-    assert abs(track[5]["x"] - 26) < 6
-
-
-def test_a_folder_of_images_is_a_video(tmp_path):
-    root = davis_folder(tmp_path / "data", 4)
-    folder, out = root / "JPEGImages/480p/square", tmp_path / "out"
-    assert main(["segment", "video", str(folder), "--box", "8,24,24,40", "--out", str(out), *SMALL]) == 0
-    assert len(list((out / "masks").glob("*.png"))) == 4
-    Image.new("RGB", (60, 64)).save(folder / "00002.jpg")
-    assert main(["segment", "video", str(folder), "--box", "8,24,24,40", "--out", str(out), *SMALL]) == 2
-
-
-def test_a_long_video_is_read_in_blocks(tmp_path):
-    path = clip_file(tmp_path / "v.mp4", 70)
-    frames, starts, rate = video.open_frames(path)
-    assert (frames.count, len(starts), rate) == (70, 70, 12)
-    for times in ([0], [69, 31, 32, 5], [64, 63]):
-        assert torch.equal(frames.read(times), read_frames(path, times))
-
-
-def test_boxes_and_polygons_stand_in_for_a_mask(tmp_path):
-    frames, _, _ = video.open_frames(clip_file(tmp_path / "v.mp4", 2))
-    mask = video.given_mask(SegmentVideo("v", box=("8,24,24,40", "0,0,8,8")), frames)
-    assert ((mask == 1) == (scene(0)[1] == 1)).all()
-    assert (mask == 2).sum() == 64
-    triangle = video.given_mask(SegmentVideo("v", polygon=("0,0,40,0,0,40",)), frames)
-    assert triangle[0, 0] == triangle[10, 10] == 1
-    assert triangle[39, 39] == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ((), "nothing to follow"),
-        (("--box", "1,2,3"), "expected 4 numbers"),
-        (("--box", "9,9,3,3"), "left < right"),
-        (("--box", "90,90,95,95"), "covers no pixel of its own"),
-        (("--polygon", "1,2,3,4"), "three corners or more"),
-        (("--points", "70,1"), "lies outside"),
-        (("--box", "1,1,9,9", "--polygon", "0,0,4,0,4,4"), "both given"),
-        (("--box", "1,1,9,9", "--at", "6"), "has the frames 0 to 5"),
-        (("--mask", "none.png"), "none.png is missing"),
-        (("--box", "1,1,9,9", "--model", "nowhere"), "nowhere"),
-        (("--box", "1,1,9,9", "--features.stride", "3"), "stride is 3"),
-        (("--box", "1,1,9,9", "--features.stride", "0"), "stride is 0"),
-        (("--box", "1,1,9,9", "--features.batch", "0"), "batch is 0"),
-    ],
-)
-def test_mistakes_with_a_video_end_in_one_sentence(tmp_path, capsys, options, sentence):
-    path = clip_file(tmp_path / "v.mp4")
-    assert main(["segment", "video", path, "--out", str(tmp_path / "out"), *options]) == 2
-    assert sentence in capsys.readouterr().err
-
-
-def test_a_mask_of_another_size_than_the_video_is_refused(tmp_path, capsys):
-    write_mask(tmp_path / "m.png", np.ones((64, 32), dtype=np.uint8))
-    assert main(["segment", "video", clip_file(tmp_path / "v.mp4"), "--mask", str(tmp_path / "m.png")]) == 2
-    assert "m.png is 32x64 pixels, the frames are 64x64" in capsys.readouterr().err
 
 
 def test_painting_tints_objects_and_leaves_the_rest():

@@ -100,13 +100,31 @@ def test_masks_return_as_they_were_saved_with_the_benchmark_palette(tmp_path, sh
     assert (palette()[:6] == theirs).all()
 
 
-def test_true_colour_masks_are_refused_and_black_and_white_ones_are_one_object(tmp_path):
-    Image.new("RGB", (4, 4)).save(tmp_path / "rgb.png")
-    with pytest.raises(MotionMAEError, match="mode is RGB"):
-        read_user_mask(tmp_path / "rgb.png")
-    for image in (Image.fromarray(square(255)), Image.fromarray(square(255) > 0)):
+def test_masks_that_drawing_programs_save_are_read(tmp_path):
+    drawn = Image.fromarray(square(255))
+    for image in (drawn, Image.fromarray(square(255) > 0), drawn.convert("RGB"), drawn.convert("RGBA")):
         image.save(tmp_path / "white.png")
         assert (read_user_mask(tmp_path / "white.png") == square(1)).all()
+    labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(palette()[labels]).save(tmp_path / "colours.png")
+    assert (read_user_mask(tmp_path / "colours.png") == labels).all()
+    Image.fromarray(square(3)).save(tmp_path / "numbers.png")
+    assert (read_user_mask(tmp_path / "numbers.png") == square(3)).all()
+
+
+def test_masks_whose_numbers_cannot_be_told_are_refused(tmp_path):
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "rgb.png")
+    with pytest.raises(MotionMAEError, match="mode is RGB"):
+        read_mask(tmp_path / "rgb.png")
+    with pytest.raises(MotionMAEError, match=r"rgb.png holds the colour #010203: expected black and white"):
+        read_user_mask(tmp_path / "rgb.png")
+    Image.fromarray(square(255)).save(tmp_path / "smeared.jpg")
+    Image.fromarray(square(1).astype(np.uint16)).save(tmp_path / "deep.png")
+    for read in (read_mask, read_user_mask):
+        with pytest.raises(MotionMAEError, match=r"smeared.jpg is a JPEG, which smears"):
+            read(tmp_path / "smeared.jpg")
+        with pytest.raises(MotionMAEError, match=r"deep.png must be a palette or 8-bit grey image"):
+            read(tmp_path / "deep.png")
 
 
 def test_mistakes_end_in_one_sentence(tmp_path, capsys):

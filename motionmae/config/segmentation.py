@@ -34,7 +34,7 @@ class Features:
     stride: int | None = None
     """Pixels from one cell to the next, by default the cube's side; below it, shifted passes are interleaved."""
     layer: int | None = None
-    """The block whose tokens are used, counted from 1; by default the last."""
+    """The block whose tokens are used, counted from 1 (0: the embedding, before any); by default the last."""
     batch: int = 4
     """Frames that pass through the encoder at once."""
 
@@ -69,13 +69,19 @@ class SegmentDavis:
 
     model: Positional[str] = ""
     """A run folder or checkpoint, or a trivial baseline: `rgb` (raw patches) or `copy` (the first mask stays)."""
+    untrained: bool = False
+    """Forget the weights: the same encoder at its start, for comparison."""
+    seed: int = 0
+    """Seed of an untrained encoder."""
+    heads: int | None = None
+    """Attention heads of the encoder, where a foreign file does not say."""
     data: Davis = field(default_factory=Davis)
     features: Features = field(default_factory=Features)
     propagation: Annotated[Propagation, arg(name="")] = field(default_factory=Propagation)
     out: str = ""
     """Folder for masks, overlays, scores and the report; by default runs/segment-davis-MODEL."""
     overlays: bool = True
-    """Make the overlay videos and the report."""
+    """Make the overlay videos, which the report shows."""
     device: Device = "auto"
     """CUDA, then Apple's GPU, then the CPU, unless named."""
     precision: Precision = "auto"
@@ -90,6 +96,8 @@ class SegmentVideo:
     """A video file, or a folder of images."""
     model: str = "rgb"
     """A run folder or checkpoint; without one, raw patches of pixels, which follow only what hardly changes."""
+    heads: int | None = None
+    """Attention heads of the encoder, where a foreign file does not say."""
     mask: str = ""
     """A PNG of object numbers (palette or grey), or black and white, of the video's size."""
     box: tuple[str, ...] = ()
@@ -123,15 +131,13 @@ class BenchSegment:
     objects: int = 5
     """Objects that are carried, beside the background."""
     frames: int = 3
-    """Frames to time."""
+    """Frames to time, of ours and the reference in turns."""
     entry: Entry = "pair"
     """How a frame fills a cube of two."""
     strides: tuple[int, ...] = ()
     """Pixels from one cell to the next; by default the cube's side and half of it."""
     reference: bool = True
     """Time the full-affinity reference too."""
-    repeats: int = 1
-    """Times that the reference is run."""
     propagation: Annotated[Propagation, arg(name="")] = field(default_factory=Propagation)
     device: Device = "auto"
     """CUDA, then Apple's GPU, then the CPU, unless named."""

@@ -27,9 +27,11 @@ def palette() -> UInt8[np.ndarray, "256 3"]:
 
 
 def read_mask(path: Path | str) -> UInt8[np.ndarray, "h w"]:
-    """The labels of a palette or grey PNG; raises where the file is missing, broken or in true colours."""
+    """The labels of a palette or grey PNG; raises where the file is missing, broken, smeared or in true colours."""
     try:
         with Image.open(path) as image:
+            if image.format == "JPEG":
+                raise MotionMAEError(f"{path} is a JPEG, which smears object numbers: expected a PNG")
             if image.mode not in ("P", "L"):
                 raise MotionMAEError(
                     f"{path} must be a palette or 8-bit grey image of object numbers; its mode is {image.mode}"
@@ -42,17 +44,25 @@ def read_mask(path: Path | str) -> UInt8[np.ndarray, "h w"]:
 
 
 def read_user_mask(path: Path | str) -> UInt8[np.ndarray, "h w"]:
-    """As `read_mask`, and masks as drawing programs save them: one bit, or grey that is only black and white."""
+    """As `read_mask`, and masks as drawing programs save them: black and white, or in the palette's very colours."""
     try:
         with Image.open(path) as image:
-            one_bit = np.asarray(image.convert("L")) if image.mode == "1" else None
-            grey = image.mode == "L"
+            mode = "" if image.format == "JPEG" else image.mode
+            colours = np.asarray(image.convert("RGB"), dtype=np.int64) @ (1 << 16, 1 << 8, 1)
     except (OSError, SyntaxError):
-        one_bit, grey = None, False
-    labels = read_mask(path) if one_bit is None else one_bit
-    if (one_bit is not None or grey) and set(np.unique(labels).tolist()) <= {0, 255}:
-        return (labels > 0).astype(np.uint8)
-    return labels
+        return read_mask(path)
+    if mode in ("1", "L", "LA", "RGB", "RGBA") and np.isin(colours, (0, 0xFFFFFF)).all():
+        return (colours > 0).astype(np.uint8)
+    if mode not in ("RGB", "RGBA"):
+        return read_mask(path)
+    labels = dict(zip((palette().astype(np.int64) @ (1 << 16, 1 << 8, 1)).tolist(), range(256), strict=True))
+    found, places = np.unique(colours, return_inverse=True)
+    for colour in found.tolist():
+        if colour not in labels:
+            raise MotionMAEError(
+                f"{path} holds the colour #{colour:06x}: expected black and white, DAVIS's palette, or object numbers"
+            )
+    return np.array([labels[colour] for colour in found.tolist()], dtype=np.uint8)[places].reshape(colours.shape)
 
 
 def write_mask(path: Path | str, labels: UInt8[np.ndarray, "h w"]) -> None:

@@ -57,47 +57,49 @@ def match(
 ) -> tuple[Float[Tensor, "h w {topk}"], Int[Tensor, "h w {topk}"]]:
     """The `topk` highest dot products of each cell with the cells of m frames at most `radius` rows and columns away.
 
-    Returns them with their places in the flattened (m h w). Where there are fewer cells, scores are -inf and places 0.
+    Returns them with their places in the flattened (m h w). Where there are fewer cells, the scores left are -inf.
     The affinity is made for one block of queries and its surroundings at a time, never whole.
     """
     height, width, _ = query.shape
     scores = query.new_full((height, width, topk), -torch.inf)
     places = torch.zeros((height, width, topk), dtype=torch.int64, device=query.device)
     for left in range(0, width, COLUMNS):
-        near = slice(max(left - radius, 0), left + COLUMNS + radius)
-        strip = keys[:, :, near].transpose(0, 1).contiguous()  # rows first: a block's surroundings are one piece
+        columns = slice(left, min(left + COLUMNS, width))
+        wide = slice(max(left - radius, 0), columns.stop + radius)
+        strip = keys[:, :, wide].contiguous()
+        across = _far(columns, strip.shape[2], wide.start, radius, keys)
         for top in range(0, height, ROWS):
-            block = query[top : top + ROWS, left : left + COLUMNS]
-            start = max(top - radius, 0)
-            around = strip[start : top + ROWS + radius]
-            found, ids = _best(block, around, (top - start, left - near.start), radius, topk)
-            row, rest = ids // around[0, :, :, 0].numel() + start, ids % around[0, :, :, 0].numel()
-            frame, column = rest // around.shape[2], rest % around.shape[2] + near.start
-            target = slice(top, top + ROWS), slice(left, left + COLUMNS), slice(ids.shape[-1])
-            scores[target], places[target] = found, (frame * height + row) * width + column
+            rows = slice(top, min(top + ROWS, height))
+            high = slice(max(top - radius, 0), rows.stop + radius)
+            around = strip[:, high]
+            down = _far(rows, around.shape[1], high.start, radius, keys)
+            block = query[rows, columns]
+            found, frame, cell = _best(block, around, down[:, None, :, None] | across[:, None, :], topk)
+            row, column = cell // around.shape[2] + high.start, cell % around.shape[2] + wide.start
+            place, target = (frame * height + row) * width + column, (rows, columns, slice(found.shape[1]))
+            scores[target], places[target] = (each.unflatten(0, block.shape[:2]) for each in (found, place))
     return scores, places
 
 
 def _best(
-    block: Float[Tensor, "r c d"], around: Float[Tensor, "ar m ac d"], offset: tuple[int, int], radius: int, topk: int
-) -> tuple[Float[Tensor, "r c k"], Int[Tensor, "r c k"]]:
-    """The best scores of a block's cells among those around it, and their places in the flattened (ar m ac).
+    block: Float[Tensor, "r c d"], around: Float[Tensor, "m ar ac d"], far: Bool[Tensor, "r c ar ac"], topk: int
+) -> tuple[Float[Tensor, "rc k"], Int[Tensor, "rc k"], Int[Tensor, "rc k"]]:
+    """The best scores of a block's cells among those around it, their frames, and their places in (ar ac).
 
-    `offset` is where the block's first cell lies in its surroundings.
+    The `topk` best lie at the `topk` places whose best frame is best: only those are masked, gathered and sorted.
     """
-    (rows, columns, _), (high, count, wide, _) = block.shape, around.shape
-    affinity = block.flatten(0, 1) @ around.flatten(0, 2).T
-    view = affinity.view(rows, columns, high, count, wide)
-    view.masked_fill_(_far(rows, offset[0], high, radius, block)[:, None, :, None, None], -torch.inf)
-    view.masked_fill_(_far(columns, offset[1], wide, radius, block)[None, :, None, None, :], -torch.inf)
-    scores, ids = affinity.topk(min(topk, affinity.shape[1]), dim=1)
-    return scores.unflatten(0, (rows, columns)), ids.unflatten(0, (rows, columns))
+    affinity = block.flatten(0, 1) @ around.flatten(1, 2).mT
+    heights = affinity.amax(0).masked_fill(far.flatten(2).flatten(0, 1), -torch.inf)
+    heights, cells = heights.topk(min(topk, heights.shape[1]), dim=1)
+    few = affinity.gather(2, cells.expand(len(around), -1, -1)).masked_fill(heights == -torch.inf, -torch.inf)
+    scores, ids = few.transpose(0, 1).flatten(1).topk(min(topk, len(around) * cells.shape[1]), dim=1)
+    return scores, ids // cells.shape[1], cells.gather(1, ids % cells.shape[1])
 
 
-def _far(inner: int, offset: int, outer: int, radius: int, like: Tensor) -> Bool[Tensor, "{inner} {outer}"]:
-    """Whether two places on an axis lie further apart than the radius."""
-    own = torch.arange(offset, offset + inner, device=like.device)
-    return (own[:, None] - torch.arange(outer, device=like.device)).abs() > radius
+def _far(own: slice, count: int, start: int, radius: int, like: Tensor) -> Bool[Tensor, "own {count}"]:
+    """Whether the places `own` of an axis lie further than the radius from the `count` ones that begin at `start`."""
+    mine = torch.arange(own.start, own.stop, device=like.device)
+    return (mine[:, None] - torch.arange(start, start + count, device=like.device)).abs() > radius
 
 
 def carry(
@@ -112,11 +114,7 @@ def carry(
 
 
 def soften(mask: Int[Tensor, "y x"], count: int, grid: tuple[int, int]) -> Float[Tensor, "h w c"]:
-    """Labels of the background and the objects 1 to `count` (c = count + 1): the shares of each cell's pixels.
-
-    Numbers above `count` (void) are background.
-    """
-    mask = torch.where(mask > count, 0, mask)
+    """Labels of the background and the objects 1 to `count` (c = count + 1): the shares of each cell's pixels."""
     shares = [F.adaptive_avg_pool2d((mask == label).float()[None], grid)[0] for label in range(count + 1)]
     return torch.stack(shares, dim=-1)
 

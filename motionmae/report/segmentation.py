@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,26 @@ def save_page(
     title: str,
     lead: str,
     films: Sequence[Path],
-    areas: Sequence[Sequence[int]] | None = None,
+    areas: Mapping[int, Sequence[int]] | None = None,
     scores: dict[str, Any] | None = None,
 ) -> None:
     """Write the page with the videos `films` (mp4) inside it.
 
-    `areas` are pixels [frames][objects]; `scores` have `global` and `per_object`, as DAVIS's scorer gives them.
+    `areas` are pixels of each object in each frame; `scores` are what `score_folder` gives.
     """
     sections = []
     if scores:
         rows = {"all objects": scores["global"]}
+        if len(scores["per_object"]) > len(scores["per_sequence"]):
+            rows |= scores["per_sequence"]
         for name, row in scores["per_object"].items():
             rows[name] = row | {"J&F-Mean": (row["J-Mean"] + row["F-Mean"]) / 2}
         cells = [[name, *(f"{100 * row[key]:.1f}" for key in KEYS)] for name, row in rows.items()]
-        sections.append(section("Scores, percent", table(("object", *KEYS), cells, strong=(0,))))
+        sections.append(section("Scores, percent", table(("", *KEYS), cells, strong=(0,))))
     if areas:
         lines: dict[str, Points] = {
-            f"object {label + 1}": [(float(time), float(row[label])) for time, row in enumerate(areas)]
-            for label in range(len(areas[0]))
+            f"object {label}": [(float(time), float(pixels)) for time, pixels in enumerate(row)]
+            for label, row in areas.items()
         }
         sections.append(section("Areas", chart("pixels", lines, "frame")))
     if films:

@@ -17,6 +17,7 @@ from motionmae.config import Davis, Features, Propagation, SegmentDavis
 from motionmae.data.davis import list_frames, list_masks, list_sequences, read_images
 from motionmae.data.masks import paint, read_mask, write_mask
 from motionmae.data.video import write_video
+from motionmae.errors import MotionMAEError
 from motionmae.models.encoder import VideoEncoder
 from motionmae.report.segmentation import save_page
 from motionmae.tasks.segment.score import score_folder, table, write_scores
@@ -38,20 +39,29 @@ RATE = 24.0  # frames a second of the DAVIS videos
 def run(config: SegmentDavis) -> None:
     """Propagate, save, score and report."""
     device = pick_device(config.device)
-    source = open_source(config.model, Runtime(device, pick_dtype(config.precision, device)))
-    out = Path(config.out or f"runs/segment-davis-{Path(config.model).stem}")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(
-        json.dumps(asdict(config) | {"resolved": asdict(resolve(config.propagation))}, indent=1)
+    runtime, untrained = (
+        Runtime(device, pick_dtype(config.precision, device)),
+        config.seed if config.untrained else None,
     )
-    scores = segment_davis(source, config.data, out, config.features, config.propagation, config.overlays)
-    write_scores(out / "scores.json", scores)
-    settings = resolve(config.propagation)
-    lead = f"{config.model}, protocol {settings.protocol}, frames enter by {config.features.entry}"
-    films = [out / "overlays" / f"{name}.mp4" for name in scores["per_sequence"]] if config.overlays else []
+    source = open_source(config.model, runtime, config.heads, untrained)
+    settings, names = resolve(config.propagation), listed(config.data)
+    out = Path(config.out or f"runs/segment-davis-{Path(config.model).stem}{'-untrained' * config.untrained}")
+    for old in ("predictions/*/*.png", "overlays/*.mp4", "scores.json", "index.html"):
+        for path in out.glob(old):
+            path.unlink()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(json.dumps(asdict(config) | {"resolved": asdict(settings)}, indent=1))
+    save_masks(source, config.data.path, names, out, config.features, settings, config.overlays)
+    scores = None
+    if any(len(list_masks(config.data.path, name)) >= 3 for name in names):
+        scores = score_folder(out / "predictions", config.data.path, names)
+        write_scores(out / "scores.json", scores)
+    name = f"{config.model}{', untrained' * config.untrained}"
+    lead = f"{name}, protocol {settings.protocol}, frames enter by {config.features.entry}"
+    films = [out / "overlays" / f"{name}.mp4" for name in names] if config.overlays else []
     save_page(out / "index.html", f"DAVIS 2017 {config.data.split}", lead, films, scores=scores)
-    print(table(scores))
-    print(f"masks, overlays, scores.json and index.html are in {out}")
+    print(table(scores) if scores else "no sequence has annotations of 3 frames or more: there is nothing to score")
+    print(f"predictions, {'overlays, ' * bool(films)}{'scores.json, ' * bool(scores)}index.html are in {out}")
 
 
 def score_encoder(
@@ -75,12 +85,35 @@ def segment_davis(
     source: Source, data: Davis, out: Path, features: Features, propagation: Propagation, overlays: bool
 ) -> dict[str, Any]:
     """Masks to `out`/predictions, overlay videos to `out`/overlays, and the scores."""
-    settings = resolve(propagation)
-    names = data.sequences or list_sequences(data.path, data.split)
+    names = listed(data)
+    save_masks(source, data.path, names, out, features, resolve(propagation), overlays)
+    return score_folder(out / "predictions", data.path, names)
+
+
+def listed(data: Davis) -> list[str]:
+    """The sequences, each once; raises where one has no frames, or no annotation of its first frame."""
+    names = list(dict.fromkeys(data.sequences or list_sequences(data.path, data.split)))
+    for name in names:
+        frame, mask = list_frames(data.path, name)[0], list_masks(data.path, name)[0]
+        if mask.stem != frame.stem:
+            raise MotionMAEError(f"{mask} is the first annotation of {name}: expected one of its frame {frame.name}")
+    return names
+
+
+def save_masks(
+    source: Source,
+    root: Path | str,
+    names: Sequence[str],
+    out: Path,
+    features: Features,
+    settings: Settings,
+    overlays: bool,
+) -> None:
+    """The masks of each sequence's frames, from those of its first one, as files, and painted on a video."""
     for name in names:
         begun = time.perf_counter()
-        paths = list_frames(data.path, name)
-        annotation = list_masks(data.path, name)[0]
+        paths = list_frames(root, name)
+        annotation = list_masks(root, name)[0]
         frames, mask = image_frames(paths), read_mask(annotation)
         check_mask(mask, frames, str(annotation))
         folder = out / "predictions" / name
@@ -91,7 +124,6 @@ def segment_davis(
         print(f"{name}: {len(paths)} frames, {len(paths) / (time.perf_counter() - begun):.1f} a second", flush=True)
         if overlays:
             save_overlay(out / "overlays" / f"{name}.mp4", paths, masks)
-    return score_folder(out / "predictions", data.path, names)
 
 
 def _masks(

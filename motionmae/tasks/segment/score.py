@@ -42,10 +42,10 @@ def write_scores(path: Path | str, scores: dict[str, Any]) -> None:
 def score_folder(predictions: Path | str, root: Path | str, names: Sequence[str]) -> dict[str, Any]:
     """Scores of PREDICTIONS/SEQUENCE/FRAME.png against the annotations, as the benchmark's scorer gives them.
 
-    Returns `global` and `per_object` (keys SEQUENCE_NUMBER) with the means, recalls and decays of J and F, shares of 1,
-    and `per_sequence` with J, F and their mean. First and last frames are not scored, so sequences of fewer than three
-    frames are left out and named under `not_scored`. Objects are those of the first annotation, up to its highest
-    number; void (255) in an annotation is background; an object that is never predicted is scored as an empty mask.
+    Returns `global`, `per_object` (keys SEQUENCE_NUMBER) and `per_sequence` with the means, recalls and decays of J and
+    F, shares of 1; a sequence's are means over its objects. First and last frames are not scored, so sequences of fewer
+    than three frames are left out and named under `not_scored`. Objects are those of the first annotation, up to its
+    highest number; void (255) in an annotation is background; an object that is never predicted is an empty mask.
     Raises where a prediction is missing, differs in size, or holds a number above the sequence's objects.
     """
     per_object: dict[str, dict[str, float]] = {}
@@ -60,13 +60,17 @@ def score_folder(predictions: Path | str, root: Path | str, names: Sequence[str]
         rows = [(*mean_recall_decay(j), *mean_recall_decay(f)) for j, f in values]
         per_object |= {f"{name}_{n}": dict(zip(KEYS, row, strict=True)) for n, row in enumerate(rows, start=1)}
         if rows:
-            region, contour = (sum(row[place] for row in rows) / len(rows) for place in (0, 3))
-            per_sequence[name] = {"J&F-Mean": (region + contour) / 2, "J-Mean": region, "F-Mean": contour}
+            per_sequence[name] = _overall([per_object[f"{name}_{n}"] for n in range(1, len(rows) + 1)])
     if not per_object:
         raise MotionMAEError(f"{root} has no object to score: expected a sequence of 3 frames or more with a mask")
-    means = {key: float(np.mean([scores[key] for scores in per_object.values()])) for key in KEYS}
-    total = {"J&F-Mean": (means["J-Mean"] + means["F-Mean"]) / 2, **means}
+    total = _overall(list(per_object.values()))
     return {"global": total, "per_object": per_object, "per_sequence": per_sequence, "not_scored": not_scored}
+
+
+def _overall(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Means over objects, and the mean of J's and F's."""
+    means = {key: float(np.mean([row[key] for row in rows])) for key in KEYS}
+    return {"J&F-Mean": (means["J-Mean"] + means["F-Mean"]) / 2, **means}
 
 
 def _sequence_values(truths: list[Path], folder: Path) -> Float[np.ndarray, "k 2 t"]:

@@ -87,12 +87,22 @@ class Source:
         return stride
 
 
-def open_source(model: str, runtime: Runtime) -> Source:
-    """The baseline or the encoder that the word or path `model` stands for."""
+def open_source(model: str, runtime: Runtime, heads: int | None = None, untrained: int | None = None) -> Source:
+    """The baseline or the encoder that the word or path `model` stands for.
+
+    `heads` is for foreign files that do not say them; a seed `untrained` gives the encoder random weights.
+    """
     if not model:
         raise MotionMAEError("MODEL is missing: expected a run folder or checkpoint, or the word rgb or copy")
-    encoder = None if model in ("rgb", "copy") else load(model).to(runtime.device)
-    return Source(model, encoder, runtime)
+    if model in ("rgb", "copy"):
+        if untrained is not None:
+            raise MotionMAEError(f"--untrained is for encoders: {model} has no weights")
+        return Source(model, None, runtime)
+    encoder = load(model, heads=heads)
+    if untrained is not None:
+        torch.manual_seed(untrained)
+        encoder = VideoEncoder(encoder.config).eval()
+    return Source(model, encoder.to(runtime.device), runtime)
 
 
 def resolve(propagation: Propagation) -> Settings:
@@ -178,8 +188,8 @@ def follow(
     """The labels and the points of the frames `order[1:]`, one after the other, from those of frame `order[0]`.
 
     Points are x, y in pixels; they return with a confidence in [0, 1], and as NaN where all trace of them is lost. They
-    are labels like any other, each spread over the cells around it (Jabri et al., 2020, arXiv 2006.14613). `order` may
-    run forward or backward in time.
+    are labels like any other, each spread over the cells around it (Jabri et al., 2020, arXiv 2006.14613); confidence
+    is how high its peak still is, its first one being 1. `order` may run forward or backward in time.
     """
     if source.name == "copy":
         still = None if points is None else torch.cat((points, torch.ones(len(points), 1)), dim=1)
@@ -189,9 +199,11 @@ def follow(
     rows, columns = (side // source.stride(features) for side in size)
     cell = torch.tensor([frames.width / columns, frames.height / rows])  # pixels of the video in a cell, x and y
     first = [torch.zeros(rows, columns, 0)]
+    numbers = np.zeros(1, dtype=np.uint8)
     if mask is not None:
-        count = int(mask[mask != VOID].max(initial=0))
-        first.append(soften(torch.tensor(mask, dtype=torch.int64), count, (rows, columns)))
+        numbers = np.union1d(numbers, mask[mask != VOID])  # the objects' own may have gaps
+        labels = np.searchsorted(numbers, np.where(mask == VOID, 0, mask))
+        first.append(soften(torch.from_numpy(labels), len(numbers) - 1, (rows, columns)))
     if points is not None:
         first.append(heat(((points + 0.5) / cell - 0.5).flip(1), (rows, columns)))
     for labels in propagate(
@@ -205,8 +217,9 @@ def follow(
         hard, places = None, None
         if mask is not None:
             maps = labels[..., : first[1].shape[-1]]
-            hard = harden(maps, (frames.height, frames.width), settings.stretch).to("cpu", torch.uint8).numpy()
+            hard = numbers[harden(maps, (frames.height, frames.width), settings.stretch).cpu().numpy()]
         if points is not None:
             found, heights = peaks(labels[..., -len(points) :].cpu())
-            places = torch.cat(((found.flip(1) + 0.5) * cell - 0.5, heights[:, None]), dim=1)
+            sure = (heights / first[-1].amax((0, 1))).clamp(max=1)
+            places = torch.cat(((found.flip(1) + 0.5) * cell - 0.5, sure[:, None]), dim=1)
         yield hard, places

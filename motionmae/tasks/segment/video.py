@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from fractions import Fraction
@@ -13,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from rich.progress import track
 from torch import Tensor
 
 from motionmae.config import SegmentVideo
-from motionmae.data.frames import names
-from motionmae.data.masks import VOID, draw_points, draw_shapes, paint, read_user_mask, write_mask
-from motionmae.data.video import open_video, probe, read_frames, write_video
+from motionmae.data.frames import Images
+from motionmae.data.masks import VOID, draw_points, draw_shapes, paint, read_mask, read_user_mask, write_mask
+from motionmae.data.video import Video, probe, read_frames, write_video
 from motionmae.errors import MotionMAEError
 from motionmae.report.segmentation import save_page
 from motionmae.tasks.segment.sequence import (
@@ -32,8 +35,11 @@ from motionmae.tasks.segment.sequence import (
 )
 from motionmae.training.runtime import Runtime, pick_device, pick_dtype
 
-BLOCK = 32  # frames that are decoded at once
+BLOCK, BLOCK_BYTES = 32, 1 << 28  # frames that are decoded at once, and no more of large ones than fit
 TRAIL = 12  # frames for which the way of a point stays painted
+
+Areas = dict[int, list[int]]
+"""Pixels of each object in each frame."""
 
 
 def run(config: SegmentVideo) -> None:
@@ -46,27 +52,28 @@ def run(config: SegmentVideo) -> None:
     mask, points = given_mask(config, frames), given_points(config, frames)
     if mask is None and points is None:
         raise MotionMAEError("nothing to follow: give --mask, --box, --polygon or --points")
-    device = pick_device(config.device)
-    source = open_source(config.model, Runtime(device, pick_dtype(config.precision, device)))
+    device, settings = pick_device(config.device), resolve(config.propagation)
+    source = open_source(config.model, Runtime(device, pick_dtype(config.precision, device)), config.heads)
+    source.stride(config.features)
     if source.name == "rgb":
         print("without a trained --model, raw patches of pixels are compared: expect little", flush=True)
     out = Path(config.out or f"runs/segment-video-{Path(config.video).stem}")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
+    for old in ("masks/*.png", "areas.csv", "tracks.json", "overlay.mp4", "index.html"):
+        for path in out.glob(old):
+            path.unlink()
+    (out / "masks").mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(json.dumps(asdict(config) | {"resolved": asdict(settings)}, indent=1))
 
-    for old in (*out.glob("masks/*.png"), out / "areas.csv", out / "tracks.json"):
-        old.unlink(missing_ok=True)
-    masks, tracks = follow_both_ways(config, frames, mask, points, source)
-    if masks is not None:
-        save_masks(out / "masks", masks)
-        save_areas(out / "areas.csv", masks, starts)
+    areas, tracks = follow_both_ways(config, frames, mask, points, source, out / "masks")
+    if areas:
+        save_areas(out / "areas.csv", areas, starts, frames)
     if tracks is not None:
         save_tracks(out / "tracks.json", tracks)
-    write_video(out / "overlay.mp4", painted(frames, masks, tracks), rate)
+    write_video(out / "overlay.mp4", painted(frames, out / "masks" if areas else None, tracks), rate)
     title, lead = Path(config.video).name, f"followed by {config.model}"
-    save_page(out / "index.html", title, lead, [out / "overlay.mp4"], None if masks is None else areas(masks))
+    save_page(out / "index.html", title, lead, [out / "overlay.mp4"], areas)
     print(
-        f"{frames.count} frames; overlay.mp4, {'masks, areas.csv, ' if masks else ''}"
+        f"{frames.count} frames; overlay.mp4, {'masks, areas.csv, ' if areas else ''}"
         f"{'tracks.json, ' if tracks is not None else ''}index.html are in {out}"
     )
 
@@ -74,23 +81,32 @@ def run(config: SegmentVideo) -> None:
 def open_frames(path: str) -> tuple[Frames, list[float], Fraction]:
     """A video file or folder of images, each frame's start in seconds, and the frames a second on average.
 
-    Frames are decoded in blocks, of which two stay in memory: the length of the video costs none. Images of differing
-    sizes are an error, since a mask fits one size.
+    Frames are decoded in blocks, of which two stay in memory: the length of the video costs none. A video ends, with a
+    warning, where its frames no longer decode. Images of differing sizes are an error, since a mask fits one size.
     """
-    with open_video(path) as opened:
-        starts = [float(start) for start in opened.starts()]
     info = probe(path)
     if Path(path).is_dir():
-        return image_frames([Path(path) / name for name in names(path)]), starts, info.rate
+        images = Images(path)
+        return (
+            image_frames([Path(path) / name for name in images.names]),
+            [float(s) for s in images.starts()],
+            info.rate,
+        )
+    with Video(path, math.inf) as opened:
+        starts, (count, why) = [float(start) for start in opened.starts()], opened.count()
+    count = min(count, len(starts))
+    if why:
+        print(f"{path}: {why}; only the {count} frames before it are used", file=sys.stderr, flush=True)
+    size = max(1, min(BLOCK, BLOCK_BYTES // (3 * info.height * info.width)))
 
     @lru_cache(maxsize=2)
     def block(number: int) -> UInt8[Tensor, "t h w c"]:
-        return read_frames(path, range(number * BLOCK, min((number + 1) * BLOCK, info.frames)))
+        return read_frames(path, range(number * size, min((number + 1) * size, count)))
 
     def read(times: Sequence[int]) -> UInt8[Tensor, "t h w c"]:
-        return torch.stack([block(time // BLOCK)[time % BLOCK] for time in times])
+        return torch.stack([block(time // size)[time % size] for time in times])
 
-    return Frames(read, info.frames, info.height, info.width), starts, info.rate
+    return Frames(read, count, info.height, info.width), starts, info.rate
 
 
 def numbers(text: str, option: str, pairs: int | None) -> list[tuple[float, float]]:
@@ -99,7 +115,11 @@ def numbers(text: str, option: str, pairs: int | None) -> list[tuple[float, floa
         values = [float(part) for part in text.split(",")]
     except ValueError:
         values = []
-    if len(values) % 2 or (len(values) // 2 != pairs if pairs else len(values) < 6):
+    if (
+        not all(abs(value) < 1e6 for value in values)
+        or len(values) % 2
+        or (len(values) // 2 != pairs if pairs else len(values) < 6)
+    ):
         expected = "x,y,x,y,x,y,… of three corners or more" if pairs is None else f"{2 * pairs} numbers with commas"
         raise MotionMAEError(f"--{option} {text}: expected {expected}, in pixels")
     return list(zip(values[::2], values[1::2], strict=True))
@@ -146,41 +166,43 @@ def follow_both_ways(
     mask: UInt8[np.ndarray, "h w"] | None,
     points: Float[Tensor, "p 2"] | None,
     source: Source,
-) -> tuple[list[UInt8[np.ndarray, "h w"]] | None, Float[Tensor, "t p 3"] | None]:
-    """The labels and the points (x, y, confidence) of all frames: forward and backward in time from the given one."""
-    settings = resolve(config.propagation)
-    given = mask, None if points is None else torch.cat((points, torch.ones(len(points), 1)), dim=1)
-    later, earlier = (
-        list(follow(frames, mask, points, order, source, config.features, settings))
-        for order in (range(config.at, frames.count), range(config.at, -1, -1))
-    )
-    whole = [*earlier[::-1], given, *later]
-    masks = [labels for labels, _ in whole if labels is not None]
-    places = [each for _, each in whole if each is not None]
-    return masks or None, torch.stack(places) if places else None
+    folder: Path,
+) -> tuple[Areas, Float[Tensor, "t p 3"] | None]:
+    """Forward and backward in time from the given frame: the masks to `folder`/FRAME.png, one after the other.
+
+    Returns the areas and, in order of time, the points' x, y and confidence.
+    """
+    settings, objects = resolve(config.propagation), [] if mask is None else np.unique(mask[mask != VOID]).tolist()
+    areas: Areas = {label: [0] * frames.count for label in objects if label}
+    ways: dict[int, Tensor] = {}
+
+    def keep(time: int, labels: UInt8[np.ndarray, "h w"] | None, places: Float[Tensor, "p 3"] | None) -> None:
+        if labels is not None:
+            write_mask(folder / f"{time:05d}.png", labels)
+            pixels = np.bincount(labels.ravel(), minlength=256)
+            for label, row in areas.items():
+                row[time] = int(pixels[label])
+        if places is not None:
+            ways[time] = places
+
+    keep(config.at, mask, None if points is None else torch.cat((points, torch.ones(len(points), 1)), dim=1))
+    for name, order in (("later", range(config.at, frames.count)), ("earlier", range(config.at, -1, -1))):
+        if len(order) > 1:
+            found = follow(frames, mask, points, order, source, config.features, settings)
+            for time, (labels, places) in track(zip(order[1:], found, strict=True), f"{name} frames", len(order) - 1):
+                keep(time, labels, places)
+    return areas, torch.stack([ways[time] for time in range(frames.count)]) if ways else None
 
 
-def areas(masks: Sequence[UInt8[np.ndarray, "h w"]]) -> list[list[int]]:
-    """Pixels of each object (columns, from 1 on) in each frame (rows)."""
-    count = max(int(mask[mask != VOID].max(initial=0)) for mask in masks)
-    return [np.bincount(mask.ravel(), minlength=256)[1 : count + 1].tolist() for mask in masks]
-
-
-def save_masks(folder: Path, masks: Sequence[UInt8[np.ndarray, "h w"]]) -> None:
-    """FRAME.png for every frame."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for index, mask in enumerate(masks):
-        write_mask(folder / f"{index:05d}.png", mask)
-
-
-def save_areas(path: Path, masks: Sequence[UInt8[np.ndarray, "h w"]], starts: Sequence[float]) -> None:
+def save_areas(path: Path, areas: Areas, starts: Sequence[float], frames: Frames) -> None:
     """A line for each frame and object: when the frame starts, the object's pixels, and their share of the frame."""
     with path.open("w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(("frame", "seconds", "object", "pixels", "share"))
-        for index, row in enumerate(areas(masks)):
-            for label, pixels in enumerate(row, start=1):
-                lines.writerow((index, f"{starts[index]:.3f}", label, pixels, f"{pixels / masks[index].size:.6f}"))
+        for time in range(frames.count):
+            for label, row in areas.items():
+                share = row[time] / (frames.height * frames.width)
+                lines.writerow((time, f"{starts[time]:.3f}", label, row[time], f"{share:.6f}"))
 
 
 def save_tracks(path: Path, tracks: Float[Tensor, "t p 3"]) -> None:
@@ -201,13 +223,13 @@ def save_tracks(path: Path, tracks: Float[Tensor, "t p 3"]) -> None:
 
 
 def painted(
-    frames: Frames, masks: Sequence[UInt8[np.ndarray, "h w"]] | None, tracks: Float[Tensor, "t p 3"] | None
+    frames: Frames, masks: Path | None, tracks: Float[Tensor, "t p 3"] | None
 ) -> Iterator[UInt8[Tensor, "h w c"]]:
-    """The frames with the masks and the points' latest ways painted on them."""
+    """The frames with the masks of a folder and the points' latest ways painted on them."""
     for index in range(frames.count):
         picture = frames.read([index])[0].numpy()
         if masks is not None:
-            picture = paint(picture, masks[index])
+            picture = paint(picture, read_mask(masks / f"{index:05d}.png"))
         if tracks is not None:
             picture = draw_points(picture, tracks[max(0, index - TRAIL) : index + 1, :, :2].numpy())
         yield torch.from_numpy(picture)
