@@ -90,11 +90,12 @@ class Source:
                 _remember(name, self._list())
             self.table = _tables[name]
         except BaseException:
-            self.container.close()
+            self.close()
             raise
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. The packets hold this object and it holds them: let go, so that the decoder goes at once."""
+        self.packets = iter(())
         self.container.close()
 
     def missing(self) -> str:
@@ -132,7 +133,8 @@ class Source:
             raise VideoError(self.path, reason)
         self.stream = streams[0]
         self.stream.codec_context.thread_type, self.stream.codec_context.thread_count = "SLICE", 1
-        self.packets, self.position = self._demux(), 0
+        self.packets: Iterator[av.Packet] = self._demux()
+        self.position = 0
 
     def _demux(self) -> Iterator[av.Packet]:
         """The packets from where the container stands, without empty ones: bounded in number and time."""

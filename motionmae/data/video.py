@@ -15,6 +15,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import torch
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from torch import Tensor
@@ -296,9 +297,12 @@ class Video:
             raise VideoError(self.path, f"frame {number} is damaged")
         height, width = self.shape
         picture = _reformatter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
-        if "DISPLAYMATRIX" not in frame.side_data:
+        beside = SideDataContainer(
+            frame
+        )  # frame.side_data would keep it, and it the frame: both wait for the collector
+        if "DISPLAYMATRIX" not in beside:
             return picture
-        a, b, _, c, d = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), dtype="<i4")[:5].tolist()
+        a, b, _, c, d = np.frombuffer(bytes(beside["DISPLAYMATRIX"]), dtype="<i4")[:5].tolist()
         if abs(b) > abs(a):  # x' = a x + c y, y' = b x + d y
             picture, a, d = picture.swapaxes(0, 1), c, b
         return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
