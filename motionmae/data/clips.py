@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from motionmae import noise
 from motionmae.config import Data
 from motionmae.data.frames import Kept
+from motionmae.data.remote import WINDOW
 from motionmae.data.sampling import (
     Box,
     area_box,
@@ -35,6 +36,7 @@ from motionmae.data.sampling import (
     square_boxes,
     views,
 )
+from motionmae.data.shards import groups
 from motionmae.data.video import VideoError, open_video
 from motionmae.errors import MotionMAEError
 
@@ -96,6 +98,7 @@ class Clips(Dataset[list[Sample]]):
         self.kept: dict[int, Kept] = {}
         self.failures: Counter[int] = Counter()
         self.reads = 0
+        self.groups = groups(self.files)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -230,11 +233,22 @@ class Order(Sampler[list[Place]]):
     """Batches without end: each epoch is a permutation of its own, and batches run on over the epochs' borders.
 
     Every video is seen once an epoch. Rank r of w takes the r-th part of each global batch, cut into micro-batches.
+    With `groups`, a number for each video (its shard), WINDOW groups at a time are mixed: no others need be at hand.
     """
 
-    def __init__(self, length: int, batch: int, micro: int, seed: int, rank: int = 0, ranks: int = 1, start: int = 0):
+    def __init__(
+        self,
+        length: int,
+        batch: int,
+        micro: int,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        start: int = 0,
+        groups: Sequence[int] = (),
+    ):
         self.length, self.batch, self.micro, self.seed = length, batch, micro, seed
-        self.rank, self.ranks, self.start = rank, ranks, start
+        self.rank, self.ranks, self.start, self.groups = rank, ranks, start, np.asarray(groups)
 
     def __iter__(self) -> Iterator[list[Place]]:
         step, epoch, order = self.start, -1, np.empty(0, dtype=np.int64)
@@ -244,10 +258,19 @@ class Order(Sampler[list[Place]]):
             for position in range(step * self.batch + self.rank * share, step * self.batch + (self.rank + 1) * share):
                 if position // self.length != epoch:
                     epoch = position // self.length
-                    order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+                    order = self.permutation(epoch)
                 places.append((epoch, int(order[position % self.length])))
             yield from (places[at : at + self.micro] for at in range(0, share, self.micro))
             step += 1
+
+    def permutation(self, epoch: int) -> Int[np.ndarray, " n"]:
+        """The order of an epoch: all videos, each once."""
+        draw = np.random.default_rng([self.seed, epoch])
+        if not len(self.groups):
+            return draw.permutation(self.length)
+        names = draw.permutation(np.unique(self.groups))
+        windows = [names[at : at + WINDOW] for at in range(0, len(names), WINDOW)]
+        return np.concatenate([draw.permutation(np.flatnonzero(np.isin(self.groups, window))) for window in windows])
 
 
 def collate(items: Sequence[list[Sample]]) -> dict[str, Tensor]:

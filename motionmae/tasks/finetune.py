@@ -59,7 +59,14 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None) ->
         def batches(step: int):
             repeats = config.data.repeats
             order = Order(
-                len(dataset), plan.batch // repeats, plan.micro // repeats, config.seed, here.rank, here.ranks, step
+                len(dataset),
+                plan.batch // repeats,
+                plan.micro // repeats,
+                config.seed,
+                here.rank,
+                here.ranks,
+                step,
+                dataset.groups,
             )
             return loader(dataset, order, config.data, pin=here.device.type == "cuda")
 

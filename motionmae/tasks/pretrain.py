@@ -49,7 +49,14 @@ def fit_videos(config: Pretrain, videos: Videos) -> bool:
         def batches(step: int, plan: optim.Plan):
             repeats = config.data.repeats
             order = Order(
-                len(files), plan.batch // repeats, plan.micro // repeats, config.seed, here.rank, plan.ranks, step
+                len(files),
+                plan.batch // repeats,
+                plan.micro // repeats,
+                config.seed,
+                here.rank,
+                plan.ranks,
+                step,
+                dataset.groups,
             )
             return loader(dataset, order, config.data, pin=here.device.type == "cuda")
 
