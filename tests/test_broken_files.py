@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import subprocess
@@ -170,6 +171,25 @@ def test_reading_forgets_what_it_opened(tmp_path: Path):
         with pytest.raises(VideoError):
             read_frames(path, [99])
     assert not before or len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.mark.parametrize("kind", ["h264", "h264-turned-90", "vp9", "gif", "h264-ts"])
+def test_a_decoder_and_its_frames_go_without_the_garbage_collector(kind: str, tmp_path: Path):
+    path = zoo.KINDS[kind](tmp_path)
+    kinds = ("VideoFrame", "VideoCodecContext", "InputContainer", "Source")
+    held = lambda: sum(type(thing).__name__ in kinds for thing in gc.get_objects())  # noqa: E731
+    gc.collect()
+    before = held()
+    gc.disable()
+    try:
+        for _ in range(3):
+            read_frames(path, [5, 30])
+            with pytest.raises(VideoError):
+                read_frames(path, [99])
+        after = held()
+    finally:
+        gc.enable()
+    assert after <= before
 
 
 def test_nothing_is_printed_for_damaged_files(tmp_path: Path):

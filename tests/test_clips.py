@@ -44,8 +44,8 @@ def test_a_clip_shows_the_frames_that_were_chosen(files: list[Path]):
 
 def test_only_the_frames_of_the_clips_are_decoded_once_for_all_repeats(files: list[Path], monkeypatch):
     asked = []
-    read = video.Video.read
-    monkeypatch.setattr(video.Video, "read", lambda self, indices=None: asked.append(indices) or read(self, indices))
+    every = video.Video.pictures
+    monkeypatch.setattr(video.Video, "pictures", lambda self, wish=None: asked.append(wish) or every(self, wish))
     samples = Clips(files, replace(PLAIN, repeats=4), OFFSETS, 48, seed=0)[(0, 1)]
     assert len(samples) == 4
     assert len({sample["key"] for sample in samples}) == 4

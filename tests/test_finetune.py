@@ -98,8 +98,12 @@ def test_evaluate_of_the_run_folder_gives_the_figures_that_fine_tuning_ended_wit
 
     args = ["evaluate", str(trained), "--data.path", str(videos[1]), "--out", str(tmp_path), "--workers", "0"]
     assert main([*args, "--batch", "3"]) == 0
-    again = json.loads((tmp_path / "evaluation.json").read_text())
-    assert again == json.loads((trained / "evaluation" / "evaluation.json").read_text())
+    # Batches of another size are added up in another order on some processors.
+    ours, theirs = (
+        json.loads((folder / "evaluation.json").read_text(), parse_float=lambda digits: round(float(digits), 6))
+        for folder in (tmp_path, trained / "evaluation")
+    )
+    assert ours == theirs
 
 
 def test_a_run_starts_from_another_runs_encoder_and_from_the_originals_checkpoint(trained, videos, tmp_path, shared):

@@ -104,7 +104,7 @@ def test_mistakes_are_one_sentence(originals: Path, tmp_path: Path, capfd: pytes
 def test_shards_give_the_clips_of_the_files_that_were_packed(originals: Path, tmp_path: Path):
     out = tmp_path / "out"
     assert main(["prepare", str(originals), "--out", str(out), "--shard", "2", "--workers", "1"]) == 0
-    assert sorted(path.name for path in (out / "shards").iterdir()) == ["000000.tar", "000001.tar", "000002.tar"]
+    assert sorted(path.name for path in (out / "shards").glob("*.tar")) == ["000000.tar", "000001.tar", "000002.tar"]
     data = Data(path=str(out / "manifest.csv"), stride=2)
     files, shards = find(data), find(replace(data, path=str(out / "shards")))
     assert shards.labels == files.labels == ["cats", "cats", "dogs", "dogs", "dogs"]

@@ -17,8 +17,9 @@ class Data:
 
     path: str = ""
     """A folder of videos, searched through all its levels (folders in it are classes); a manifest of motionmae scan;
-    a CSV or TSV with a column "path" and perhaps "label"; a list of lines "path class"; or the annotations of Kinetics,
-    Something-Something, UCF101 or HMDB51."""
+    a CSV or TSV with a column "path" and perhaps "label"; a list of lines "path class"; the annotations of Kinetics,
+    Something-Something, UCF101 or HMDB51; or tar shards: a file, a folder, or addresses with braces as the webdataset
+    library opens them (http://…/{000000..000099}.tar, gs://…, "pipe:aws s3 cp s3://…/{000000..000099}.tar -")."""
     root: str = ""
     """Folder that the paths in a list start from; by default the list's own. Names are found anywhere below it."""
     split: str = ""
@@ -48,6 +49,10 @@ class Data:
     """Processes that decode, for each rank; 0 decodes in the training process."""
     prefetch: int = 4
     """Batches that each worker prepares ahead."""
+    fetched: str = "~/.cache/motionmae/shards"
+    """Folder on this machine for shards that come from addresses; all processes and runs may share it."""
+    fetched_gb: float = 100.0
+    """Gigabytes of shards kept there; those used longest ago go first."""
     bad_share: float = 0.05
     """Stop when more than this share of the reads fails."""
 

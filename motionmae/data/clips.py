@@ -8,21 +8,24 @@ from __future__ import annotations
 import signal
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from motionmae import noise
 from motionmae.config import Data
 from motionmae.data.frames import Kept
+from motionmae.data.remote import WINDOW
 from motionmae.data.sampling import (
+    Box,
     area_box,
     crop,
     crop_box,
@@ -33,6 +36,7 @@ from motionmae.data.sampling import (
     square_boxes,
     views,
 )
+from motionmae.data.shards import groups
 from motionmae.data.video import VideoError, open_video
 from motionmae.errors import MotionMAEError
 
@@ -40,10 +44,36 @@ __all__ = ["Clips", "Order", "Place", "Sample", "Views", "collate", "crop", "den
 
 Sample = dict[str, Any]
 Place = tuple[int, int]  # epoch, index
+BoxOf = Callable[[int, int], Box]  # by height and width of the frame
 GRACE = 30
 """Seconds that a worker goes on for after it was asked to stop, so that the training process can end its step."""
 TRIES = 10
 """Videos that are tried for one sample, and how often a video is tried that always fails."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a clip is of a video."""
+
+    numbers: list[int]
+    """Of its frames."""
+    box: BoxOf
+    """Where it is cut out of them."""
+    mirror: bool = False
+    """Whether left and right change places."""
+
+
+def cut(video: Any, cuts: Sequence[Cut], size: int) -> list[UInt8[Tensor, "c t s s"]]:
+    """Clips of an opened video, each frame decoded once, cut and resized as it comes: one whole frame in memory."""
+    clips = [torch.empty(3, len(wish.numbers), size, size, dtype=torch.uint8) for wish in cuts]
+    for number, picture in video.pictures(sorted({number for wish in cuts for number in wish.numbers})):
+        for wish, clip in zip(cuts, clips, strict=True):
+            places = [place for place, name in enumerate(wish.numbers) if name == number]
+            if places:
+                top, left, height, width = wish.box(*picture.shape[:2])
+                part = np.ascontiguousarray(picture[top : top + height, left : left + width])
+                clip[:, places] = crop(torch.from_numpy(part[None]), (0, 0, height, width), size, wish.mirror)
+    return clips
 
 
 class Clips(Dataset[list[Sample]]):
@@ -68,6 +98,7 @@ class Clips(Dataset[list[Sample]]):
         self.kept: dict[int, Kept] = {}
         self.failures: Counter[int] = Counter()
         self.reads = 0
+        self.groups = groups(self.files)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -114,13 +145,10 @@ class Clips(Dataset[list[Sample]]):
         with self.kept.get(index) or open_video(self.files[index]) as video:
             if self.data.cache and index not in self.kept:
                 self.kept[index] = video = Kept(video)
-            wishes = [self.choose(video, draws) for draws in drawn]
-            places = {number: at for at, number in enumerate(sorted({n for wish in wishes for n in wish}))}
-            frames = video.read(list(places))
-        return [
-            self.sample(_taken(frames, [places[number] for number in wish]), index, key, draws)
-            for wish, key, draws in zip(wishes, keys, drawn, strict=True)
-        ]
+            cuts = [Cut(self.choose(video, draws), *self.place(draws)) for draws in drawn]
+            clips = cut(video, cuts, self.size)
+        label = {"label": self.labels[index]} if self.labels else {}
+        return [{"clip": clip, "key": key, "index": index, **label} for clip, key in zip(clips, keys, strict=True)]
 
     def choose(self, video: Any, draws: Sequence[float]) -> list[int]:
         """The numbers of the clip's frames."""
@@ -132,16 +160,16 @@ class Clips(Dataset[list[Sample]]):
             return video.at(seconds(video.duration, self.offsets, fps, draws[0], data.short))
         return dense(len(video), self.offsets, draws[0], data.short)
 
-    def sample(self, frames: UInt8[Tensor, "t h w c"], index: int, key: int, draws: Sequence[float]) -> Sample:
-        """One clip, cut by the numbers that its key gave."""
-        height, width, data = frames.shape[1], frames.shape[2], self.data
-        if data.area is not None:
-            box = area_box(height, width, draws[1:5], data.area, data.aspect)
-        else:
-            box = crop_box(height, width, draws[1:5], data.scales)
-        clip = crop(frames, box, self.size, self.data.flip and draws[5] < 0.5)
-        label = {"label": self.labels[index]} if self.labels else {}
-        return {"clip": clip, "key": key, "index": index, **label}
+    def place(self, draws: Sequence[float]) -> tuple[BoxOf, bool]:
+        """Where a clip is cut out of its frames, by their size, and whether it is mirrored."""
+        data = self.data
+
+        def box(height: int, width: int) -> Box:
+            if data.area is not None:
+                return area_box(height, width, draws[1:5], data.area, data.aspect)
+            return crop_box(height, width, draws[1:5], data.scales)
+
+        return box, data.flip and draws[5] < 0.5
 
 
 class Views(Dataset[list[Sample]]):
@@ -168,26 +196,24 @@ class Views(Dataset[list[Sample]]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> list[Sample]:
+        label = {"label": self.labels[index]} if self.labels else {}
         try:
             with open_video(self.files[index]) as video:
-                wishes = self.choose(video)
-                places = {number: at for at, number in enumerate(sorted({n for wish in wishes for n in wish}))}
-                frames = video.read(list(places))
+                clips = cut(video, self.cuts(video), self.size)
         except VideoError as error:
             raise MotionMAEError(str(error)) from error
-        label = {"label": self.labels[index]} if self.labels else {}
-        boxes = square_boxes(frames.shape[1], frames.shape[2], self.crops)
-        cuts = [(_taken(frames, [places[number] for number in wish]), box) for wish in wishes for box in boxes]
         return [
-            {
-                "clip": crop(part, box, self.size, False),
-                "key": noise.key(index, view),
-                "index": index,
-                "view": view,
-                **label,
-            }
-            for view, (part, box) in enumerate(cuts)
+            {"clip": clip, "key": noise.key(index, view), "index": index, "view": view, **label}
+            for view, clip in enumerate(clips)
         ]
+
+    def cuts(self, video: Any) -> list[Cut]:
+        """All squares of the first view, then those of the next."""
+
+        def box_of(turn: int) -> BoxOf:
+            return lambda height, width: square_boxes(height, width, self.crops)[turn]
+
+        return [Cut(numbers, box_of(turn)) for numbers in self.choose(video) for turn in range(self.crops)]
 
     def choose(self, video: Any) -> list[list[int]]:
         """The numbers of each view's frames."""
@@ -203,20 +229,26 @@ class Views(Dataset[list[Sample]]):
         return views(len(video), self.offsets, self.number, data.short)
 
 
-def _taken(frames: UInt8[Tensor, "t h w c"], places: list[int]) -> UInt8[Tensor, "n h w c"]:
-    """The frames at these places; the same tensor where these are all of them, in order."""
-    return frames if places == list(range(len(frames))) else frames[places]
-
-
 class Order(Sampler[list[Place]]):
     """Batches without end: each epoch is a permutation of its own, and batches run on over the epochs' borders.
 
     Every video is seen once an epoch. Rank r of w takes the r-th part of each global batch, cut into micro-batches.
+    With `groups`, a number for each video (its shard), WINDOW groups at a time are mixed: no others need be at hand.
     """
 
-    def __init__(self, length: int, batch: int, micro: int, seed: int, rank: int = 0, ranks: int = 1, start: int = 0):
+    def __init__(
+        self,
+        length: int,
+        batch: int,
+        micro: int,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        start: int = 0,
+        groups: Sequence[int] = (),
+    ):
         self.length, self.batch, self.micro, self.seed = length, batch, micro, seed
-        self.rank, self.ranks, self.start = rank, ranks, start
+        self.rank, self.ranks, self.start, self.groups = rank, ranks, start, np.asarray(groups)
 
     def __iter__(self) -> Iterator[list[Place]]:
         step, epoch, order = self.start, -1, np.empty(0, dtype=np.int64)
@@ -226,10 +258,19 @@ class Order(Sampler[list[Place]]):
             for position in range(step * self.batch + self.rank * share, step * self.batch + (self.rank + 1) * share):
                 if position // self.length != epoch:
                     epoch = position // self.length
-                    order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+                    order = self.permutation(epoch)
                 places.append((epoch, int(order[position % self.length])))
             yield from (places[at : at + self.micro] for at in range(0, share, self.micro))
             step += 1
+
+    def permutation(self, epoch: int) -> Int[np.ndarray, " n"]:
+        """The order of an epoch: all videos, each once."""
+        draw = np.random.default_rng([self.seed, epoch])
+        if not len(self.groups):
+            return draw.permutation(self.length)
+        names = draw.permutation(np.unique(self.groups))
+        windows = [names[at : at + WINDOW] for at in range(0, len(names), WINDOW)]
+        return np.concatenate([draw.permutation(np.flatnonzero(np.isin(self.groups, window))) for window in windows])
 
 
 def collate(items: Sequence[list[Sample]]) -> dict[str, Tensor]:

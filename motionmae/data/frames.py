@@ -79,8 +79,12 @@ class Images:
         if not len(wanted) or min(wanted) < 0 or max(wanted) >= len(self):
             asked = f"{min(wanted)} to {max(wanted)}" if len(wanted) else "none"
             raise VideoError(self.path, f"frames {asked} were asked for; there are 0 to {len(self) - 1}")
-        loaded = {index: _load(self.path, self.names[index], self.shape) for index in sorted(set(wanted))}
+        loaded = dict(self.pictures(sorted(set(wanted))))
         return torch.from_numpy(np.stack([loaded[index] for index in wanted]))
+
+    def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
+        """The frames of these numbers, one at a time with their numbers."""
+        return ((index, _load(self.path, self.names[index], self.shape)) for index in indices)
 
     def walk(self) -> Iterator[UInt8[np.ndarray, "h w c"]]:
         """All frames, one at a time."""
@@ -109,9 +113,9 @@ class Kept:
         places = [bisect_right(self.starts, Fraction(second) + self.slack) - 1 for second in seconds]
         return [min(max(place, 0), len(self) - 1) for place in places]
 
-    def read(self, indices: Sequence[int]) -> UInt8[Tensor, "t h w c"]:
-        """The frames of these numbers."""
-        return self.frames[list(indices)]
+    def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
+        """The frames of these numbers, with their numbers."""
+        return ((index, self.frames[index].numpy()) for index in indices)
 
 
 def _load(path: str | os.PathLike[str], name: str, size: tuple[int, ...]) -> UInt8[np.ndarray, "h w c"]:

@@ -21,6 +21,7 @@ import av.error
 import numpy as np
 from av.stream import Disposition
 
+from motionmae.data import remote
 from motionmae.errors import MotionMAEError
 
 # Containers of video; FFmpeg would also "open" playlists (which name other files and addresses), text and pictures.
@@ -80,22 +81,36 @@ class Source:
     def __init__(self, path: str | os.PathLike[str], limit: float):
         """`limit` bounds the seconds from now on: any method raises VideoError when they are over."""
         self.path, self.limit = os.fspath(path), limit
-        self.deadline = time.monotonic() + limit
         self.file, self.part = _located(self.path)
-        found = _regular(self.path, self.file)
-        name = (os.path.abspath(self.path), found.st_mtime_ns, found.st_size)
-        self._open()
+        try:
+            self.held = remote.hold(self.file) if self.part else None
+        except OSError as error:
+            raise VideoError(path, str(error)) from error
+        self.deadline = time.monotonic() + limit  # fetching has bounds of its own
+        try:
+            found = _regular(self.path, self.file)
+            self._open()
+        except BaseException:
+            self._let_go()
+            raise
+        name = (os.path.abspath(self.path), 0 if self.held else found.st_mtime_ns, found.st_size)
         try:
             if name not in _tables:
                 _remember(name, self._list())
             self.table = _tables[name]
         except BaseException:
-            self.container.close()
+            self.close()
             raise
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. The packets hold this object and it holds them: let go, so that the decoder goes at once."""
+        self.packets = iter(())
         self.container.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self.held:
+            self.held.close()
 
     def missing(self) -> str:
         """In words, what the header claims and the file does not hold; empty where nothing is known to be missing."""
@@ -132,7 +147,8 @@ class Source:
             raise VideoError(self.path, reason)
         self.stream = streams[0]
         self.stream.codec_context.thread_type, self.stream.codec_context.thread_count = "SLICE", 1
-        self.packets, self.position = self._demux(), 0
+        self.packets: Iterator[av.Packet] = self._demux()
+        self.position = 0
 
     def _demux(self) -> Iterator[av.Packet]:
         """The packets from where the container stands, without empty ones: bounded in number and time."""

@@ -11,38 +11,37 @@ import json
 import os
 import tarfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from motionmae.data import remote
 from motionmae.data.manifest import Entry
 from motionmae.data.scan import promises
 from motionmae.errors import MotionMAEError
 
+INDEX = "index.json"
+"""Beside the shards: what is in each, so that they need not be fetched to know."""
+
 
 def pack(entries: Sequence[Entry], folder: str, count: int) -> int:
     """Write videos into tar shards of `count` each; returns the number of shards. Needs the webdataset library."""
-    writer = library(folder).ShardWriter
+    writer = remote.library(folder).ShardWriter
     os.makedirs(folder, exist_ok=True)
     with writer(os.path.join(folder.replace("%", "%%"), "%06d.tar"), maxcount=count, verbose=0) as shards:
         for number, entry in enumerate(entries):
             about = {"label": entry.label, "name": os.path.basename(entry.path), "frames": entry.frames}
             with open(entry.path, "rb") as file:
                 shards.write({"__key__": f"{number:08d}", "mp4": file.read(), "json": json.dumps(about).encode()})
-    return len(glob.glob(os.path.join(glob.escape(folder), "*.tar")))
-
-
-def library(path: str) -> Any:
-    """The webdataset library; raises MotionMAEError where it is not installed."""
-    try:
-        import webdataset
-    except ImportError as error:
-        raise MotionMAEError(f"{path}: shards need webdataset: pip install 'motionmae[shards]'") from error
-    return webdataset
+    files = sorted(glob.glob(os.path.join(glob.escape(folder), "*.tar")))
+    index = {os.path.basename(file): {"bytes": os.path.getsize(file), "videos": listing(file)} for file in files}
+    Path(folder, INDEX).write_text(json.dumps(index))
+    return len(files)
 
 
 def is_shards(path: str) -> bool:
-    """Whether a path is a shard, or a folder that holds nothing but shards."""
+    """Whether a path is a shard, or a folder that holds nothing but shards and their index."""
     if os.path.isdir(path):
-        names = [name for name in os.listdir(path) if not name.startswith(".")]
+        names = [name for name in os.listdir(path) if not name.startswith(".") and name != INDEX]
         return bool(names) and all(name.endswith(".tar") for name in names)
     return path.endswith(".tar")
 
@@ -50,24 +49,77 @@ def is_shards(path: str) -> bool:
 def members(path: str) -> list[tuple[str, str]]:
     """The videos of a shard, or of all shards of a folder, with their classes' names: only headers are read."""
     files = sorted(glob.glob(os.path.join(glob.escape(path), "*.tar"))) if os.path.isdir(path) else [path]
-    return [row for file in files for row in _members(file)]
+    return [_row(file, video) for file in files for video in listing(file)]
 
 
-def _members(file: str) -> list[tuple[str, str]]:
-    videos: dict[str, str] = {}
+def distant(path: str, folder: str, most: float) -> list[tuple[str, str]]:
+    """The videos of the shards behind addresses, with their classes' names; their places are below `folder`.
+
+    What is in them is told by INDEX beside them, as `pack` writes it; without it each shard is fetched once to be
+    listed. Raises MotionMAEError where that fails, or where `most` bytes of shards are too few to work with.
+    """
+    wanted = remote.addresses(path)
+    text = remote.beside(wanted[0], INDEX)
+    try:
+        index = json.loads(text) if text else {}
+        sizes = [about["bytes"] for about in index.values()]
+        rows = [row for address in wanted for row in _distant(address, remote.place(address, folder, most), index)]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise MotionMAEError(f"--data.path {path}: the {INDEX} beside the shards is not one ({error!r})") from error
+    needed = 2 * remote.WINDOW * max(sizes, default=0)
+    if sum(sizes) > most and needed > most:
+        raise MotionMAEError(
+            f"--data.fetched-gb {most / 1e9:g}: is too little for shards of {max(sizes) / 1e9:.2g} GB, of which "
+            f"{2 * remote.WINDOW} are needed at a time: at least {needed / 1e9:.2g}"
+        )
+    return rows
+
+
+def _distant(address: str, file: str, index: dict[str, Any]) -> list[tuple[str, str]]:
+    known, kept = index.get(os.path.basename(file).partition("-")[2]), Path(f"{file}.list")
+    if known:
+        return [_row(file, video) for video in known["videos"]]
+    if not kept.exists():
+        try:
+            held = remote.hold(file)
+        except OSError as error:
+            raise MotionMAEError(f"--data.path: a shard {error}") from error
+        assert held
+        with held:
+            kept.write_text(json.dumps(listing(file)))
+    return [_row(file, video) for video in json.loads(kept.read_text())]
+
+
+def groups(files: Sequence[str | os.PathLike[str]]) -> list[int]:
+    """A number for the shard that each video is in; none at all where not all are in shards behind addresses."""
+    shards = [os.fspath(file).partition(".tar::")[0] + ".tar" for file in files]
+    if not all(os.path.exists(shard + remote.NOTE) for shard in set(shards)):
+        return []
+    places = {shard: number for number, shard in enumerate(dict.fromkeys(shards))}
+    return [places[shard] for shard in shards]
+
+
+def _row(file: str, video: Sequence[Any]) -> tuple[str, str]:
+    name, start, size, label = video
+    return f"{os.path.abspath(file)}::{int(start)}+{int(size)}::{name}", str(label)
+
+
+def listing(file: str) -> list[tuple[str, int, int, str]]:
+    """Name, first byte, bytes and class of each video in a shard: only headers are read."""
+    videos: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, str] = {}
     try:
         with tarfile.open(file, "r:") as tar:
             for member in tar:
                 stem, ending = os.path.splitext(member.name)
                 if member.isfile() and promises(member.name):
-                    videos[stem] = f"{os.path.abspath(file)}::{member.offset_data}+{member.size}::{member.name}"
+                    videos[stem] = (member.name, member.offset_data, member.size)
                 elif member.isfile() and ending in (".json", ".cls", ".txt"):
                     content = tar.extractfile(member)
                     labels[stem] = _label(ending, content.read() if content else b"")
     except (OSError, tarfile.TarError, ValueError) as error:
         raise MotionMAEError(f"{file}: cannot be read as a tar shard ({error})") from error
-    return [(path, labels.get(stem, "")) for stem, path in videos.items()]
+    return [(*video, labels.get(stem, "")) for stem, video in videos.items()]
 
 
 def _label(ending: str, content: bytes) -> str:

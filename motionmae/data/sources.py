@@ -16,8 +16,9 @@ from pathlib import Path
 
 from motionmae.config import Data
 from motionmae.data import manifest
+from motionmae.data.remote import is_address
 from motionmae.data.scan import label_of, promises, walk
-from motionmae.data.shards import is_shards, members
+from motionmae.data.shards import distant, is_shards, members
 from motionmae.errors import MotionMAEError
 
 PATHS = ("path", "video", "file", "filename", "file_name", "filepath", "file_path", "video_path", "video_name", "name")
@@ -49,6 +50,8 @@ def find(data: Data) -> Videos:
     Raises MotionMAEError where nothing is found, or where a list is none of those known.
     """
     path, root = data.path, data.root
+    if is_address(path):
+        return _videos(distant(path, os.path.expanduser(data.fetched), data.fetched_gb * 1e9), [])
     if not path or not os.path.exists(path):
         raise MotionMAEError(f"--data.path {path!r}: there is no such folder, manifest or list")
     if is_shards(path):

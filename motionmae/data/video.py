@@ -15,6 +15,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import torch
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from torch import Tensor
@@ -149,23 +150,36 @@ class Video:
 
     def read(self, indices: Sequence[int] | None = None) -> UInt8[Tensor, "t h w c"]:
         """The frames of these numbers, or all; see `read_frames`."""
+        found: dict[int, np.ndarray] = {}
+        for number, picture in self.pictures(indices):
+            found[number] = picture
+            if len(found) * picture.nbytes > MAX_BYTES:
+                raise VideoError(self.path, f"its frames need more than {MAX_BYTES >> 30} GiB; read fewer at a time")
+        order = range(len(found)) if indices is None else [int(index) for index in indices]
+        return torch.from_numpy(np.stack([found[index] for index in order]))
+
+    def pictures(self, indices: Iterable[int] | None = None) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
+        """The frames of these numbers, or all, one at a time with their numbers: little memory however many.
+
+        In any order, and again from the first where the way by the times turns out wrong: the last one counts.
+        """
         if indices is None:
-            found = dict(self._count(None))
-            indices = range(len(found))
+            missing, coming = {0}, self._count(None)
         else:
             wanted = sorted({int(index) for index in indices})
             if not wanted or wanted[0] < 0 or (self.table.timed and wanted[-1] >= len(self)):
                 asked = f"{wanted[0]} to {wanted[-1]}" if wanted else "none"
                 raise VideoError(self.path, f"frames {asked} were asked for; there are 0 to {len(self) - 1}")
-            found = self._find(wanted) if self.table.seekable else dict(self._count(wanted))
-        lost = [int(index) for index in indices if int(index) not in found]
-        if lost or not found:
-            raise VideoError(self.path, f"frame {lost[0] if lost else 0} of about {len(self)} does not decode")
-        return torch.from_numpy(np.stack([found[int(index)] for index in indices]))
+            missing, coming = set(wanted), self._find(wanted) if self.table.seekable else self._count(wanted)
+        for number, picture in coming:
+            missing.discard(number)
+            yield number, picture
+        if missing:
+            raise VideoError(self.path, f"frame {min(missing)} of about {len(self)} does not decode")
 
     def walk(self) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-        """All frames from the start, one at a time: little memory however long the video."""
-        return (picture for _, picture in self._count(None, most=None))
+        """All frames from the start, one at a time; none where none decodes."""
+        return (picture for _, picture in self._count(None))
 
     def count(self) -> tuple[int, str]:
         """How many frames decode from the start on, and why the next one does not; "" at the end."""
@@ -255,19 +269,16 @@ class Video:
             raise VideoError(self.path, "no picture size in it")
         return stream.codec_context.height, max(1, round(stream.codec_context.width * aspect))
 
-    def _count(self, wanted: Sequence[int] | None, most: int | None = MAX_BYTES) -> Iterator[tuple[int, np.ndarray]]:
-        """Decode from the start and count: the wanted frames (sorted), or all if they fit into `most` bytes."""
-        chosen, taken = set(wanted or ()), 0
+    def _count(self, wanted: Sequence[int] | None) -> Iterator[tuple[int, np.ndarray]]:
+        """Decode from the start and count: the wanted frames (sorted), or all."""
+        chosen = set(wanted or ())
         for number, frame in enumerate(self.source.frames()):
             if wanted is None or number in chosen:
                 yield number, self._picture(frame, number)
-                taken += self.shape[0] * self.shape[1] * 3
-            if most is not None and taken > most:
-                raise VideoError(self.path, f"its frames need more than {most >> 30} GiB; read fewer at a time")
             if wanted is not None and number >= wanted[-1]:
                 return
 
-    def _find(self, wanted: list[int]) -> dict[int, UInt8[np.ndarray, "h w c"]]:
+    def _find(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         """The wanted frames (sorted) by their times; by counting where the times do not keep their promise."""
         table, runs, reach = self.table, [], -1
         for index in wanted:
@@ -275,7 +286,7 @@ class Video:
                 runs.append([])
             runs[-1].append(index)
             reach = max(reach, int(table.packet[index]))
-        found = {}
+        found = 0
         try:
             for run in runs:
                 names = {int(table.times[index]): index for index in run}
@@ -285,10 +296,12 @@ class Video:
                         raise Lost
                     latest = frame.pts
                     if frame.pts in names:
-                        found[names[frame.pts]] = self._picture(frame, names[frame.pts])
+                        found += 1
+                        yield names[frame.pts], self._picture(frame, names[frame.pts])
         except Lost:
-            found.clear()
-        return found if len(found) == len(wanted) else dict(self._count(wanted))
+            found = 0
+        if found < len(wanted):
+            yield from self._count(wanted)
 
     def _picture(self, frame: av.VideoFrame, number: int) -> UInt8[np.ndarray, "h w c"]:
         """The frame as RGB, with square pixels and turned as it is shown."""
@@ -296,9 +309,12 @@ class Video:
             raise VideoError(self.path, f"frame {number} is damaged")
         height, width = self.shape
         picture = _reformatter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
-        if "DISPLAYMATRIX" not in frame.side_data:
+        beside = SideDataContainer(
+            frame
+        )  # frame.side_data would keep it, and it the frame: both wait for the collector
+        if "DISPLAYMATRIX" not in beside:
             return picture
-        a, b, _, c, d = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), dtype="<i4")[:5].tolist()
+        a, b, _, c, d = np.frombuffer(bytes(beside["DISPLAYMATRIX"]), dtype="<i4")[:5].tolist()
         if abs(b) > abs(a):  # x' = a x + c y, y' = b x + d y
             picture, a, d = picture.swapaxes(0, 1), c, b
         return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

@@ -32,9 +32,8 @@ def learn(
     plan = optim.plan(config.optim, run, len(dataset), repeats, here.ranks)
 
     def batches(step: int, plan: optim.Plan) -> Any:
-        order = Order(
-            len(dataset), plan.batch // repeats, plan.micro // repeats, config.seed, here.rank, plan.ranks, step
-        )
+        batch, micro = plan.batch // repeats, plan.micro // repeats
+        order = Order(len(dataset), batch, micro, config.seed, here.rank, plan.ranks, step, dataset.groups)
         return loader(dataset, order, config.data, pin=here.device.type == "cuda")
 
     if run.replay:

@@ -1,0 +1,158 @@
+"""Shards behind addresses: fetched whole into a folder of bounded size, when a video in them is opened.
+
+Its one rule: an address has one place on the disk, known before anything is fetched. Beside it lies a note that says
+from where to fetch, so that any process that opens a video there can do so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import select
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from motionmae.errors import MotionMAEError
+
+NOTE = ".note.json"
+TRIES = 3
+"""How often a fetch is tried, with longer and longer pauses between."""
+STALL = 60.0
+"""Seconds without a byte after which a fetch has failed."""
+WINDOW = 16
+"""Shards whose videos are mixed with each other, when not all can be at hand."""
+
+
+def is_address(path: str) -> bool:
+    """Whether a path is an address that the webdataset library opens: with a scheme (http, s3, gs, …), or a pipe."""
+    return path.startswith("pipe:") or re.match(r"[a-z][a-z0-9+.-]*://", path) is not None
+
+
+def addresses(path: str) -> list[str]:
+    """The shards that a path with braces names: `http://host/{000000..000009}.tar`, several ones joined by `::`."""
+    library(path)
+    from webdataset.shardlists import expand_urls
+
+    return expand_urls(path)
+
+
+def library(path: str) -> Any:
+    """The webdataset library; raises MotionMAEError where it is not installed."""
+    try:
+        import webdataset
+    except ImportError as error:
+        raise MotionMAEError(f"{path}: shards need webdataset: pip install 'motionmae[shards]'") from error
+    return webdataset
+
+
+def place(address: str, folder: str, most: float) -> str:
+    """The file that an address has, or will have, below `folder`, which may hold `most` bytes of shards."""
+    names = re.findall(r"[^/\s]+\.tar", address)
+    name = re.sub(r"[^\w.-]", "_", names[-1]) if names else "shard.tar"
+    file = os.path.join(folder, f"{hashlib.blake2b(address.encode(), digest_size=8).hexdigest()}-{name}")
+    note = json.dumps({"address": address, "most": most})
+    os.makedirs(folder, exist_ok=True)
+    if not os.path.exists(file + NOTE) or Path(file + NOTE).read_text() != note:
+        Path(f"{file}{NOTE}.{os.getpid()}").write_text(note)
+        os.replace(f"{file}{NOTE}.{os.getpid()}", file + NOTE)
+    return file
+
+
+def hold(file: str) -> IO[str] | None:
+    """Have a shard at hand, fetching it where it is not; nobody removes it until what is returned is closed.
+
+    None for a file that has no address. Raises OSError where it cannot be fetched.
+    """
+    if not os.path.exists(file + NOTE):
+        return None
+    lock = open(f"{file}.lock", "w")  # noqa: SIM115
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        while not os.path.exists(file):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not os.path.exists(file):  # nobody else did while this process waited
+                note = json.loads(Path(file + NOTE).read_text())
+                _fetch(note["address"], file)
+                _make_room(os.path.dirname(file), note["most"], file)
+            fcntl.flock(lock, fcntl.LOCK_SH)  # it is let go for a moment: look again
+        os.utime(file)  # the least recently used go first
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def beside(address: str, name: str) -> str | None:
+    """The text of a file beside a shard; None where there is none."""
+    found = list(re.finditer(r"[^/\s]+\.tar", address))
+    if not found:
+        return None
+    where = address[: found[-1].start()] + name + address[found[-1].end() :]
+    try:
+        return b"".join(_blocks(where)).decode()
+    except (OSError, ValueError):
+        return None
+
+
+def _fetch(address: str, file: str) -> None:
+    for turn in range(TRIES):
+        time.sleep(turn * 2)
+        try:
+            with open(f"{file}.part", "wb") as target:
+                for block in _blocks(address):
+                    target.write(block)
+            os.replace(f"{file}.part", file)
+            return
+        except (OSError, ValueError) as error:
+            with contextlib.suppress(OSError):
+                os.remove(f"{file}.part")
+            told = re.search(r"exit \d+", str(error))
+            reason = told[0] if told else error
+    raise OSError(f"cannot be fetched from {address} ({reason})")
+
+
+def _blocks(address: str) -> Iterator[bytes]:
+    """The bytes behind an address, as webdataset opens it; OSError where it fails, ends early or stalls."""
+    stream = library(address).gopen(address)
+    try:
+        content = getattr(stream, "stream", stream)
+        while True:
+            if not select.select([content], [], [], STALL)[0]:
+                raise OSError(f"nothing came for {STALL:g} s")
+            block = os.read(content.fileno(), 1 << 20)
+            if not block:
+                break
+            yield block
+        if hasattr(stream, "wait_for_child"):
+            stream.wait_for_child()
+    finally:
+        if hasattr(stream, "proc"):
+            stream.proc.kill()
+            stream.proc.wait()
+        getattr(stream, "stream", stream).close()
+
+
+def _make_room(folder: str, most: float, kept: str) -> None:
+    """Remove the shards that were used longest ago, and are not in use, until the folder holds no more than `most`."""
+    files = []
+    for name in os.listdir(folder):
+        with contextlib.suppress(OSError):
+            if name.endswith(".tar"):
+                found = os.stat(os.path.join(folder, name))
+                files.append((found.st_mtime, found.st_size, os.path.join(folder, name)))
+    held = sum(size for _, size, _ in files)
+    for _, size, file in sorted(files):
+        if held <= most:
+            return
+        if file == kept:
+            continue
+        with open(f"{file}.lock", "w") as lock, contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.remove(file)
+            held -= size
