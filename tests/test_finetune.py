@@ -233,7 +233,7 @@ def test_the_final_test_is_that_of_the_running_mean_where_there_is_one(videos, t
     views = evaluate.settle(Viewing(), json.loads((tmp_path / "run" / "config.json").read_text()), SMALL)
     labels = evaluate.labelled(finetune.find(Labelled(path=str(videos[1]))), MOTIONS, "")
     found = evaluate.examine(mean, labels, views, Compute(workers=0), CPU, tmp_path / "again", False, 0)
-    assert found["calibration_error"] == figures["calibration_error"]
+    assert found["calibration_error"] == pytest.approx(figures["calibration_error"], abs=1e-6)
     with safe_open(str(newest_checkpoint(tmp_path / "run")), "pt") as content:
         average, last = (content.get_tensor(f"{part}/head.linear.weight") for part in ("average", "model"))
     assert torch.equal(mean.head.linear.weight, average)
