@@ -278,7 +278,7 @@ def test_weights_and_biases_gets_the_same_numbers(tmp_path, monkeypatch):
     got: list = []
     board = types.SimpleNamespace(log=lambda values, step: got.append((step, values)), finish=lambda: got.append("end"))
     opened: list = []
-    stand_in = types.SimpleNamespace(init=lambda **options: opened.append(options) or board)
+    stand_in = types.SimpleNamespace(init=lambda **options: opened.append(options) or board, Error=KeyError)
     monkeypatch.setitem(sys.modules, "wandb", stand_in)
     runs.fit_toy(runs.toy_config(tmp_path / "run", wandb="films"))
     assert opened[0]["project"] == "films"
@@ -286,6 +286,14 @@ def test_weights_and_biases_gets_the_same_numbers(tmp_path, monkeypatch):
     assert [step for step, _ in got[:-1]] == [2, 4, 6, 8, 10, 12]
     assert got[0][1]["loss"] == runs.readings(tmp_path / "run")[0]["loss"]
     assert got[-1] == "end"
+    assert opened[0]["dir"] == str(tmp_path / "run")
+
+    def refuse(**options):
+        raise KeyError("No API key configured.")
+
+    stand_in.init = refuse
+    with pytest.raises(MotionMAEError, match=r"--run.wandb films: .*No API key.*WANDB_MODE=offline"):
+        runs.fit_toy(runs.toy_config(tmp_path / "refused", wandb="films"))
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(MotionMAEError, match=r"--run.wandb films: needs the package"):
         runs.fit_toy(runs.toy_config(tmp_path / "none", wandb="films"))

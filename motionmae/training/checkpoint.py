@@ -78,7 +78,7 @@ def restore(folder: Path, state: State, runtime: Runtime) -> int:
     if file is None:
         return 0
     if file.suffix == SUFFIXES[1]:
-        tensors = shards.read(file, named(state), _parameters(state), runtime)
+        tensors = shards.read(file, named(state), _parameters(state))
     else:
         tensors, _ = content or _read(file)
     _fill(state, tensors)
@@ -180,10 +180,10 @@ def _fill(state: State, tensors: dict[str, Tensor]) -> None:
 
 
 def _like(value: Tensor, target: Tensor) -> Tensor:
-    """The value cut as the target is: each rank keeps its own part of a whole tensor that all of them have read."""
+    """The value cut as the target is, where that is sharded; all ranks take part then."""
     if not isinstance(target, DTensor) or isinstance(value, DTensor):
         return value
-    return distribute_tensor(value.to(target.device), target.device_mesh, target.placements, src_data_rank=None)
+    return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
 
 
 def _write(target: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:

@@ -29,11 +29,10 @@ class Log:
         self.board = self.remote = None
         if not runtime.main:
             return
+        self.path = folder / "metrics.jsonl"
         if config.run.wandb:
             self.remote = _wandb(folder, config)
-        self.path = folder / "metrics.jsonl"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             lines = self.path.read_text().splitlines() if self.path.exists() else []
             write_text(self.path, "".join(f"{line}\n" for line in lines if 0 <= _step(line) <= first))
             self.file, self.text = self.path.open("a"), (folder / "log.txt").open("a")
@@ -137,7 +136,15 @@ def _wandb(folder: Path, config: Any) -> Any:
         raise MotionMAEError(f"--run.wandb {config.run.wandb}: needs the package: pip install wandb") from error
     # The folder's name is the run's: a resumed run goes on in the same chart.
     name = str(folder.resolve()).strip("/").replace("/", "-")[-100:]
-    return wandb.init(project=config.run.wandb, name=folder.name, id=name, resume="allow", config=plain(config))
+    chart = {"project": config.run.wandb, "name": folder.name, "id": name, "resume": "allow", "dir": str(folder)}
+    try:
+        return wandb.init(**chart, config=plain(config))
+    except wandb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise MotionMAEError(
+            f"--run.wandb {config.run.wandb}: {reason}; with WANDB_MODE=offline the curves stay in {folder}/wandb until "
+            f"wandb sync sends them"
+        ) from error
 
 
 def _step(line: str) -> int:

@@ -73,7 +73,7 @@ def verify(folder: Path) -> None:
             raise ValueError(f"the checksum of {name} does not match")
 
 
-def read(folder: Path, state: dict[str, Tensor], parameters: dict[str, Tensor], runtime: Runtime) -> dict[str, Tensor]:
+def read(folder: Path, state: dict[str, Tensor], parameters: dict[str, Tensor]) -> dict[str, Tensor]:
     """The folder's tensors: whole, or cut like the tensors of `state` and, for the optimiser, like its parameters."""
     reader = FileSystemReader(folder)
     tensors: dict[str, Tensor] = {}
@@ -88,7 +88,7 @@ def read(folder: Path, state: dict[str, Tensor], parameters: dict[str, Tensor], 
             tensors[name] = torch.empty(saved.size, dtype=saved.properties.dtype)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one rank is meant
-        load(tensors, storage_reader=reader, no_dist=runtime.ranks == 1)
+        load(tensors, storage_reader=reader)
     return tensors
 
 
