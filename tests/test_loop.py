@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -160,13 +161,17 @@ def _await(file: Path) -> None:
         time.sleep(0.02)
 
 
+def _await_a_step(folder: Path) -> None:
+    _await(folder / "metrics.jsonl")
+    while not (folder / "metrics.jsonl").read_text():
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_of_a_real_run_saves_in_mid_epoch(videos, unbroken, tmp_path, workers):
     config = runs.pretraining(videos, tmp_path / "run", workers=workers, log_every=1)
     process = runs.start(_group, config)
-    _await(tmp_path / "run/metrics.jsonl")
-    while not (tmp_path / "run/metrics.jsonl").read_text():
-        time.sleep(0.01)
+    _await_a_step(tmp_path / "run")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the loader's workers get it too
     process.join(60)
     assert process.exitcode == 1
@@ -208,6 +213,33 @@ def _killed(videos: Path, tmp_path: Path, kills: int, workers: int) -> None:
 
 def test_three_kills_change_no_bit(videos, tmp_path):
     _killed(videos, tmp_path, 3, workers=0)
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_worker_behind(videos, tmp_path):
+    """Where a server forks the workers, as it does here and in Python 3.14, they have no parent whose end they see."""
+    config = runs.pretraining(videos, tmp_path / "run", 100_000, workers=2, log_every=1)
+    process = runs.start(runs.pretrain, config)
+    _await_a_step(tmp_path / "run")
+    workers = _descendants(process.pid)
+    assert len(workers) >= 2
+    process.kill()
+    process.join()
+    end = time.monotonic() + 20
+    while left := [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < end, f"{left} live on"
+        time.sleep(0.05)
+
+
+def _descendants(pid: int) -> list[int]:
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
 
 
 @pytest.mark.slow

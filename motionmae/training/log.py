@@ -142,8 +142,8 @@ def _wandb(folder: Path, config: Any) -> Any:
     except wandb.Error as error:
         reason = str(error).splitlines()[0]
         raise MotionMAEError(
-            f"--run.wandb {config.run.wandb}: {reason}; with WANDB_MODE=offline the curves stay in {folder}/wandb until "
-            f"wandb sync sends them"
+            f"--run.wandb {config.run.wandb}: {reason}; with WANDB_MODE=offline the curves stay in {folder}/wandb "
+            f"until wandb sync sends them"
         ) from error
 
 

@@ -89,6 +89,7 @@ class Course:
         meter, agreement = Meter(), Agreement(runtime)
         budget, plateaus = health.Budget(run), health.Plateaus(run)
         state.objective.train()
+        self.log.progress.start()
         done = first
         for step in range(first, plan.steps):
             rate = learning_rate(step, plan, optim)
