@@ -17,6 +17,8 @@ import torch
 from motionmae.data.synthetic import render
 from motionmae.data.video import write_video
 from motionmae.errors import MotionMAEError
+from motionmae.training import loop
+from motionmae.training.optim import plan
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +154,33 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     os.kill(process.pid, signal.SIGINT)
     process.join(5)
     assert process.exitcode == 130
+
+
+def test_two_runs_at_once_in_one_folder_are_refused_until_the_first_has_ended(tmp_path):
+    process = runs.start(_hang, tmp_path)
+    _await(tmp_path / "there")
+    with pytest.raises(MotionMAEError, match="another process trains in this folder"):
+        runs.fit_toy(runs.toy_config(tmp_path))
+    process.kill()
+    process.join()
+    assert runs.fit_toy(runs.toy_config(tmp_path))[1]
+
+
+def test_other_videos_than_before_are_named(tmp_path, capsys):
+    config = runs.toy_config(tmp_path)
+    with pytest.raises(Stop):
+        runs.fit_toy(config, stream=stopping(config, 6))
+    made = replace(plan(config.optim, config.run, 8, 1, 1), videos=9)
+    loop.fit(runs.Toy(), runs.batches(8, 8), made, runs.CPU, config)
+    assert "going on from step 4; it had 8 videos and now has 9" in capsys.readouterr().out
+
+
+def test_an_inspection_that_cannot_be_written_is_an_error_in_words(tmp_path):
+    def inspect(step: int) -> dict[str, float]:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(MotionMAEError, match=r"the inspection of step 12 failed .*No space left"):
+        runs.fit_toy(runs.toy_config(tmp_path), inspect=inspect)
 
 
 def _await(file: Path) -> None:

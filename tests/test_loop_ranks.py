@@ -48,7 +48,7 @@ def whole(folder: Path) -> dict[str, torch.Tensor]:
     file = checkpoint.found(folder)[-1]
     if file.suffix == ".safetensors":
         return {name: value for name, value in runs.newest(folder).items() if name.startswith("model/")}
-    return {name: value for name, value in shards.read(file, {}, {}).items() if name.startswith("model/")}
+    return {name: value for name, value in shards.read(file, {}, {})[0].items() if name.startswith("model/")}
 
 
 def close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:

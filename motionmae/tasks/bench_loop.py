@@ -44,16 +44,15 @@ class Turns:
     def __call__(self, first: int = 0) -> Iterator[dict[str, Any]]:
         """Batches without end."""
         while True:
-            for at in range(self.stretch):
-                if at % self.turn == 0:
-                    begun = self._now()
-                    for _ in range(self.turn):
-                        self.step()
-                    between = self._now()
-                    self._count("by hand", begun, between, at == 0)
-                yield self.batch
-                if at % self.turn == self.turn - 1:
-                    self._count("the loop", between, self._now(), at == self.turn - 1)
+            for at in range(0, self.stretch, self.turn):
+                begun = self._now()
+                for _ in range(self.turn):
+                    self.step()
+                between = self._now()
+                for _ in range(self.turn):
+                    yield self.batch
+                self._count("by hand", begun, between, fresh=at == 0)
+                self._count("the loop", between, self._now(), fresh=at == 0)
 
     def _now(self) -> list[float]:
         if self.here.device.type == "cuda":

@@ -14,7 +14,7 @@ from motionmae.training.checkpoint import write_text
 from motionmae.training.runtime import Progress, Runtime
 
 # What may change between a run and its resumption without changing what is learnt.
-FREE = ("run.", "data.workers", "data.prefetch", "data.cache", "data.path")
+FREE = ("run.", "data.workers", "data.prefetch", "data.cache", "data.path", "data.root", "data.test")
 
 
 class Log:
@@ -70,8 +70,11 @@ class Log:
     def _keep(self, message: str) -> None:
         if self.board is not None:
             now = time.strftime("%Y-%m-%d %H:%M:%S")
-            self.text.write("".join(f"{now}  {line}\n" for line in message.splitlines()))
-            self.text.flush()
+            try:
+                self.text.write("".join(f"{now}  {line}\n" for line in message.splitlines()))
+                self.text.flush()
+            except OSError as error:
+                raise MotionMAEError(f"{self.text.name}: cannot be written ({error})") from error
 
     def close(self) -> None:
         """Flush everything."""
