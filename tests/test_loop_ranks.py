@@ -192,6 +192,30 @@ def test_load_reads_a_sharded_run(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_all_options_together_on_two_ranks_equal_one(tmp_path, parallel):
+    """Recomputation, accumulation, clipping, the running mean, inspections, workers."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for index in range(4):
+        write_video(videos / f"{index}.mp4", render(index, "left", 8, 16).frames, 12)
+    options = {"micro_batch": 1, "checkpointing": True, "inspect_every": 3}
+    for name, way in (("one", "ddp"), ("two", parallel)):
+        config = runs.pretraining(videos, tmp_path / name, steps=6, workers=1, parallel=way, **options)
+        config = replace(config, optim=replace(config.optim, clip=0.05, ema=0.9))
+        number, log = (1, tmp_path / "log-one") if name == "one" else (2, tmp_path / "log-two")
+        codes = joined(runs.ranks(runs.pretrain, number, config, log=log), 200)
+        assert codes == [0] * number, Path(f"{log}0").read_text()
+    close(whole(tmp_path / "one"), whole(tmp_path / "two"))
+    looks = [[line for line in runs.readings(tmp_path / name) if "effective_rank" in line] for name in ("one", "two")]
+    assert [line["step"] for line in looks[0]] == [3, 6]
+    for ours, theirs in zip(*looks, strict=True):
+        assert ours["effective_rank"] == pytest.approx(theirs["effective_rank"], rel=1e-3)
+    means = [motionmae.load(tmp_path / name).state_dict() for name in ("one", "two")]
+    close(*means)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_ranks_fine_tune_as_one_does_with_looks_at_the_test_videos(tmp_path, parallel):
     for split, first in (("train", 0), ("test", 100)):
         for motion in ("left", "right"):

@@ -53,7 +53,7 @@ def alone(folder: Path, runtime: Runtime) -> Iterator[None]:
     if not runtime.main:
         yield
         return
-    handle = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT)
+    handle = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
