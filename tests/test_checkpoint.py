@@ -28,7 +28,7 @@ def state(seed: int = 0, ema: float | None = None) -> State:
 
 
 def put(folder: Path, step: int, made: State, keep: int = 2) -> Path:
-    return save(folder, step, made, {"seed": 1}, keep, runs.CPU)
+    return save(folder, step, made, {"config": {"seed": 1}}, keep, runs.CPU)
 
 
 def names(folder: Path) -> list[str]:
@@ -39,7 +39,7 @@ def test_what_is_restored_is_what_was_saved(tmp_path):
     made, other = state(0, 0.9), state(1, 0.9)
     put(tmp_path, 7, made)
     assert not runs.same(checkpoint.named(made), checkpoint.named(other))
-    assert restore(tmp_path, other, runs.CPU) == 7
+    assert restore(tmp_path, other, runs.CPU)[0] == 7
     assert runs.same(checkpoint.named(made), checkpoint.named(other))
 
 
@@ -51,7 +51,7 @@ def test_a_checkpoint_tells_its_step_config_and_versions(tmp_path):
 
 
 def test_nothing_to_restore_is_step_zero(tmp_path):
-    assert restore(tmp_path, state(), runs.CPU) == 0
+    assert restore(tmp_path, state(), runs.CPU)[0] == 0
 
 
 def cut(file: Path) -> None:
@@ -75,8 +75,31 @@ def test_a_damaged_newest_falls_back_with_a_warning(tmp_path, damage):
     damage(put(tmp_path, 20, late))
     other = state(2)
     with pytest.warns(UserWarning, match=r"step-00000020.safetensors is damaged"):
-        assert restore(tmp_path, other, runs.CPU) == 10
+        assert restore(tmp_path, other, runs.CPU)[0] == 10
     assert runs.same(checkpoint.named(good), checkpoint.named(other))
+
+
+def test_a_step_that_is_damaged_a_second_time_falls_back_again(tmp_path):
+    put(tmp_path, 10, state())
+    for _ in range(2):
+        place = put(tmp_path, 20, state(1))
+        place.unlink()
+        place.mkdir()  # as a damaged folder of shards
+        (place / "rest").touch()
+        with pytest.warns(UserWarning, match="damaged"):
+            assert restore(tmp_path, state(2), runs.CPU)[0] == 10
+
+
+def test_one_that_may_not_be_read_is_an_error_and_stays_where_it_is(tmp_path, monkeypatch):
+    place = put(tmp_path, 10, state())
+
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")  # as root, a file's mode alone would not refuse
+
+    monkeypatch.setattr(checkpoint, "safe_open", refuse)
+    with pytest.raises(MotionMAEError, match=r"step-00000010.safetensors: cannot be read .*Permission denied"):
+        restore(tmp_path, state(), runs.CPU)
+    assert place.is_file()
 
 
 def test_a_damaged_one_never_pushes_out_a_good_one(tmp_path):
@@ -108,7 +131,7 @@ def test_keep_limits_how_many_stay(tmp_path, keep, left):
 def test_what_a_killed_save_left_is_cleared(tmp_path):
     put(tmp_path, 10, state())
     (tmp_path / "checkpoints/step-00000011.safetensors.part").write_bytes(b"half")
-    assert restore(tmp_path, state(), runs.CPU) == 10
+    assert restore(tmp_path, state(), runs.CPU)[0] == 10
     assert names(tmp_path) == ["step-00000010.safetensors"]
 
 
@@ -125,7 +148,7 @@ def test_a_full_disk_is_an_error_and_the_last_good_one_stays(tmp_path):
         signal.signal(signal.SIGXFSZ, before)
     assert names(tmp_path) == ["step-00000010.safetensors"]
     other = state(2)
-    assert restore(tmp_path, other, runs.CPU) == 10
+    assert restore(tmp_path, other, runs.CPU)[0] == 10
     assert runs.same(checkpoint.named(good), checkpoint.named(other))
 
 

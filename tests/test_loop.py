@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -16,6 +17,8 @@ import torch
 from motionmae.data.synthetic import render
 from motionmae.data.video import write_video
 from motionmae.errors import MotionMAEError
+from motionmae.training import loop
+from motionmae.training.optim import plan
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +156,33 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     assert process.exitcode == 130
 
 
+def test_two_runs_at_once_in_one_folder_are_refused_until_the_first_has_ended(tmp_path):
+    process = runs.start(_hang, tmp_path)
+    _await(tmp_path / "there")
+    with pytest.raises(MotionMAEError, match="another process trains in this folder"):
+        runs.fit_toy(runs.toy_config(tmp_path))
+    process.kill()
+    process.join()
+    assert runs.fit_toy(runs.toy_config(tmp_path))[1]
+
+
+def test_other_videos_than_before_are_named(tmp_path, capsys):
+    config = runs.toy_config(tmp_path)
+    with pytest.raises(Stop):
+        runs.fit_toy(config, stream=stopping(config, 6))
+    made = replace(plan(config.optim, config.run, 8, 1, 1), videos=9)
+    loop.fit(runs.Toy(), runs.batches(8, 8), made, runs.CPU, config)
+    assert "going on from step 4; it had 8 videos and now has 9" in capsys.readouterr().out
+
+
+def test_an_inspection_that_cannot_be_written_is_an_error_in_words(tmp_path):
+    def inspect(step: int) -> dict[str, float]:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(MotionMAEError, match=r"the inspection of step 12 failed .*No space left"):
+        runs.fit_toy(runs.toy_config(tmp_path), inspect=inspect)
+
+
 def _await(file: Path) -> None:
     end = time.monotonic() + 60
     while not file.exists():
@@ -160,13 +190,17 @@ def _await(file: Path) -> None:
         time.sleep(0.02)
 
 
+def _await_a_step(folder: Path) -> None:
+    _await(folder / "metrics.jsonl")
+    while not (folder / "metrics.jsonl").read_text():
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_of_a_real_run_saves_in_mid_epoch(videos, unbroken, tmp_path, workers):
     config = runs.pretraining(videos, tmp_path / "run", workers=workers, log_every=1)
     process = runs.start(_group, config)
-    _await(tmp_path / "run/metrics.jsonl")
-    while not (tmp_path / "run/metrics.jsonl").read_text():
-        time.sleep(0.01)
+    _await_a_step(tmp_path / "run")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the loader's workers get it too
     process.join(60)
     assert process.exitcode == 1
@@ -208,6 +242,33 @@ def _killed(videos: Path, tmp_path: Path, kills: int, workers: int) -> None:
 
 def test_three_kills_change_no_bit(videos, tmp_path):
     _killed(videos, tmp_path, 3, workers=0)
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_worker_behind(videos, tmp_path):
+    """Where a server forks the workers, as it does here and in Python 3.14, they have no parent whose end they see."""
+    config = runs.pretraining(videos, tmp_path / "run", 100_000, workers=2, log_every=1)
+    process = runs.start(runs.pretrain, config)
+    _await_a_step(tmp_path / "run")
+    workers = _descendants(process.pid)
+    assert len(workers) >= 2
+    process.kill()
+    process.join()
+    end = time.monotonic() + 20
+    while left := [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < end, f"{left} live on"
+        time.sleep(0.05)
+
+
+def _descendants(pid: int) -> list[int]:
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
 
 
 @pytest.mark.slow

@@ -278,7 +278,7 @@ def test_weights_and_biases_gets_the_same_numbers(tmp_path, monkeypatch):
     got: list = []
     board = types.SimpleNamespace(log=lambda values, step: got.append((step, values)), finish=lambda: got.append("end"))
     opened: list = []
-    stand_in = types.SimpleNamespace(init=lambda **options: opened.append(options) or board)
+    stand_in = types.SimpleNamespace(init=lambda **options: opened.append(options) or board, Error=KeyError)
     monkeypatch.setitem(sys.modules, "wandb", stand_in)
     runs.fit_toy(runs.toy_config(tmp_path / "run", wandb="films"))
     assert opened[0]["project"] == "films"
@@ -286,6 +286,14 @@ def test_weights_and_biases_gets_the_same_numbers(tmp_path, monkeypatch):
     assert [step for step, _ in got[:-1]] == [2, 4, 6, 8, 10, 12]
     assert got[0][1]["loss"] == runs.readings(tmp_path / "run")[0]["loss"]
     assert got[-1] == "end"
+    assert opened[0]["dir"] == str(tmp_path / "run")
+
+    def refuse(**options):
+        raise KeyError("No API key configured.")
+
+    stand_in.init = refuse
+    with pytest.raises(MotionMAEError, match=r"--run.wandb films: .*No API key.*WANDB_MODE=offline"):
+        runs.fit_toy(runs.toy_config(tmp_path / "refused", wandb="films"))
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(MotionMAEError, match=r"--run.wandb films: needs the package"):
         runs.fit_toy(runs.toy_config(tmp_path / "none", wandb="films"))
@@ -302,18 +310,21 @@ def test_tensorboard_has_the_curves(tmp_path):
 
 def test_a_report_shows_runs_side_by_side(tmp_path, capsys):
     from motionmae.config import Report
+    from motionmae.report import page
     from motionmae.tasks import report
 
     for name, rate in (("slow", 0.1), ("fast", 0.3)):
         runs.fit_toy(runs.toy_config(tmp_path / name, lr=rate))
     report.run(Report((str(tmp_path / "slow"), str(tmp_path / "fast")), str(tmp_path / "page.html")))
-    page = (tmp_path / "page.html").read_text()
-    assert page.count(">slow<") == page.count(">fast<") > 5
-    assert "<td>optim.lr</td><td>0.1</td><td>0.3</td>" in page
-    assert "optim.batch" not in page
-    assert "toy ratio" in page
-    assert "http" not in page.replace("http://www.w3.org", "")
+    html = (tmp_path / "page.html").read_text()
+    assert html.count(">slow<") == html.count(">fast<") > 5
+    assert "<td>optim.lr</td><td>0.1</td><td>0.3</td>" in html
+    assert "optim.batch" not in html
+    assert "toy ratio" in html
+    assert "http" not in html.replace("http://www.w3.org", "")
     report.run(Report((str(tmp_path / "slow"),), str(tmp_path / "one.html")))
     assert "optim.batch" in (tmp_path / "one.html").read_text()
+    single = page.chart("rank", {"run": [(4.0, 2.0)]})
+    assert 'points="472.0,30.0 472.0,30.0"' in single  # a line of one point would not be seen
     with pytest.raises(MotionMAEError, match="is not a run folder"):
         report.run(Report((str(tmp_path),), str(tmp_path / "none.html")))

@@ -48,7 +48,7 @@ def whole(folder: Path) -> dict[str, torch.Tensor]:
     file = checkpoint.found(folder)[-1]
     if file.suffix == ".safetensors":
         return {name: value for name, value in runs.newest(folder).items() if name.startswith("model/")}
-    return {name: value for name, value in shards.read(file, {}, {}, runs.CPU).items() if name.startswith("model/")}
+    return {name: value for name, value in shards.read(file, {}, {})[0].items() if name.startswith("model/")}
 
 
 def close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
@@ -188,6 +188,30 @@ def test_load_reads_a_sharded_run(tmp_path):
     expected = motionmae.load(tmp_path / "single")
     close(encoder.state_dict(), expected.state_dict())
     assert len(list((tmp_path / "run/pictures").iterdir())) == 2  # the inspected whole is brought up to date
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_all_options_together_on_two_ranks_equal_one(tmp_path, parallel):
+    """Recomputation, accumulation, clipping, the running mean, inspections, workers."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for index in range(4):
+        write_video(videos / f"{index}.mp4", render(index, "left", 8, 16).frames, 12)
+    options = {"micro_batch": 1, "checkpointing": True, "inspect_every": 3}
+    for name, way in (("one", "ddp"), ("two", parallel)):
+        config = runs.pretraining(videos, tmp_path / name, steps=6, workers=1, parallel=way, **options)
+        config = replace(config, optim=replace(config.optim, clip=0.05, ema=0.9))
+        number, log = (1, tmp_path / "log-one") if name == "one" else (2, tmp_path / "log-two")
+        codes = joined(runs.ranks(runs.pretrain, number, config, log=log), 200)
+        assert codes == [0] * number, Path(f"{log}0").read_text()
+    close(whole(tmp_path / "one"), whole(tmp_path / "two"))
+    looks = [[line for line in runs.readings(tmp_path / name) if "effective_rank" in line] for name in ("one", "two")]
+    assert [line["step"] for line in looks[0]] == [3, 6]
+    for ours, theirs in zip(*looks, strict=True):
+        assert ours["effective_rank"] == pytest.approx(theirs["effective_rank"], rel=1e-3)
+    means = [motionmae.load(tmp_path / name).state_dict() for name in ("one", "two")]
+    close(*means)
 
 
 @pytest.mark.slow

@@ -149,6 +149,11 @@ def test_the_plan_is_said_before_the_first_step(tmp_path, capsys):
     assert said == [line.split("  ", 1)[1] for line in (tmp_path / "run/log.txt").read_text().splitlines()]
 
 
+def test_auto_is_refused_where_weights_are_sharded():
+    with pytest.raises(MotionMAEError, match=r"--run.micro-batch auto measures a whole model"):
+        plan(Optim(batch=8, steps=3), Run(micro_batch="auto", parallel="fsdp"), 8, 1, 2)
+
+
 def test_micro_batches_of_auto_are_of_the_plan(tmp_path):
     made = plan(Optim(batch=8, steps=3), Run(micro_batch="auto"), 8, 1, 2)
     assert (made.micro, made.accumulation) == (4, 1)  # the whole share, until it is known what fits

@@ -109,7 +109,7 @@ def test_the_rate_rises_in_a_line_and_falls_in_half_a_cosine(steps, warmup, peak
     rising = [1e-6 + (peak - 1e-6) * at / warmup for at in range(warmup)]
     length = steps - warmup
     falling = [1e-5 + 0.5 * (peak - 1e-5) * (1 + math.cos(math.pi * at / length)) for at in range(length)]
-    found = learning_rate(step, Plan(steps, warmup, 1, 1, 1, 1, peak), settings)
+    found = learning_rate(step, Plan(steps, warmup, 1, 1, 1, 1, peak, 1), settings)
     assert found == pytest.approx((rising + falling)[step])
 
 
@@ -162,11 +162,11 @@ def test_load_takes_the_running_mean(tmp_path):
     autoencoder, settings = MotionMAE(SMALL), Optim(ema=0.9)
     state = State(autoencoder, adamw(autoencoder, settings), torch.amp.GradScaler("cpu", enabled=False), {})
     config = asdict(replace(Pretrain(), model=SMALL))
-    save(tmp_path, 1, state, config, 2, runs.CPU)
+    save(tmp_path, 1, state, {"config": config}, 2, runs.CPU)
     weight = autoencoder.encoder.embed.weight.detach()
     assert torch.equal(motionmae.load(tmp_path).embed.weight, weight)
     state.average = {name: value + 1 for name, value in average(autoencoder, settings).items()}
-    save(tmp_path, 2, state, config, 2, runs.CPU)
+    save(tmp_path, 2, state, {"config": config}, 2, runs.CPU)
     assert torch.equal(motionmae.load(tmp_path).embed.weight, weight + 1)
     assert torch.equal(motionmae.load(tmp_path / "checkpoints/step-00000001.safetensors").embed.weight, weight)
 

@@ -5,8 +5,11 @@ Not on the number of workers or ranks, nor on what was read before: so a run can
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -295,7 +298,7 @@ def loader(
         num_workers=data.workers,
         collate_fn=collate,
         pin_memory=pin,
-        worker_init_fn=_one_thread if data.workers else None,
+        worker_init_fn=_start_worker if data.workers else None,
         **many,
     )
     told, iterator = "", iter(batches)
@@ -309,8 +312,20 @@ def loader(
         raise MotionMAEError(told)
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)  # a worker's parallelism is the other workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # A stop is asked of the whole group of processes: the training process ends the step in hand and then its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that reads from it has ended, however that ended.
+
+    PyTorch's own watch is of the process that forked the worker; where that is a server of forks, it lives on.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -135,7 +135,10 @@ def _tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The same of a checkpoint that several ranks have written in parts; see training/shards.py."""
+    """The same of a checkpoint that several ranks have written in parts; where ranks are joined, all must read it.
+
+    See training/shards.py.
+    """
     from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
     from torch.distributed.checkpoint.state_dict_loader import load as fill
@@ -149,7 +152,7 @@ def _shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is meant
-        fill(content, storage_reader=reader, no_dist=True)
+        fill(content, storage_reader=reader)
     return content, json.loads((folder / "about.json").read_text())
 
 

@@ -76,7 +76,7 @@ def picture(path: Path, caption: str) -> str:
 
 def chart(title: str, series: dict[str, Points], x_label: str = "step") -> str:
     """Lines over a common axis from 0; a series whose name starts with "trivial" is dashed."""
-    left, top, width, height = 46.0, 30.0, 410.0, 200.0
+    left, top, width, height = 62.0, 30.0, 410.0, 200.0
     points = [point for line in series.values() for point in line if math.isfinite(point[1])]
     if not points:
         return ""
@@ -93,8 +93,11 @@ def chart(title: str, series: dict[str, Points], x_label: str = "step") -> str:
         drawn.append(f'<text x="{x:.1f}" y="{top + height + 18}" text-anchor="middle">{most_x * part / 4:.0f}</text>')
     for at, (name, line) in enumerate(series.items()):
         colour, dash = COLOURS[at % len(COLOURS)], ' stroke-dasharray="6 4"' if name.startswith("trivial") else ""
-        where = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in line if math.isfinite(y))
-        drawn.append(f'<polyline points="{where}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+        places = ["{:.1f},{:.1f}".format(*place(x, y)) for x, y in line if math.isfinite(y)]
+        where = " ".join(places * (2 if len(places) == 1 else 1))  # with round ends, one place twice is a dot
+        drawn.append(
+            f'<polyline points="{where}" fill="none" stroke="{colour}" stroke-width="2" stroke-linecap="round"{dash}/>'
+        )
         below = top + height + 40 + 18 * at
         drawn.append(f'<line x1="{left}" x2="{left + 24}" y1="{below - 4}" y2="{below - 4}" stroke="{colour}"{dash}/>')
         drawn.append(f'<text x="{left + 32}" y="{below}">{html.escape(name)}</text>')

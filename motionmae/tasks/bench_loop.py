@@ -1,4 +1,8 @@
-"""`motionmae bench loop`: what the training loop costs over the same step written by hand, in one run."""
+"""`motionmae bench loop`: what the training loop costs over the same step written by hand, both in one run.
+
+The loop asks for a batch; before it gets one the hand-written step is taken and timed, then the loop's own, so that
+whatever else the machine does falls on both. Times are summed over the steps from one log line to the next.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,87 +25,110 @@ from motionmae.tasks.pretrain import build
 from motionmae.training import loop, optim, runtime
 from motionmae.training.runtime import Runtime
 
-WARM = 3
 
+class Turns:
+    """A batch again and again for the loop, with a hand-written step before each; the seconds of both, by clock.
 
-class Clock:
-    """A batch again and again; the time between its hand-outs is that of the steps between them."""
+    On a GPU they take turns of a whole stretch, as waiting for the device after every step would be a cost of its own.
+    """
 
-    def __init__(self, batch: dict[str, Any], steps: int, here: Runtime):
-        self.batch, self.steps, self.here = batch, steps, here
-        self.begun = self.ended = 0.0
+    def __init__(self, batch: dict[str, Any], step: Callable[[], None], stretch: int, here: Runtime):
+        self.batch, self.step, self.stretch, self.here = batch, step, stretch, here
+        cuda = here.device.type == "cuda"
+        self.clocks = {"wall clock": time.perf_counter} | ({} if cuda else {"processor": time.process_time})
+        self.turn = stretch if cuda else 1
+        self.seconds: dict[str, dict[str, list[float]]] = {
+            name: {"by hand": [], "the loop": []} for name in self.clocks
+        }
 
     def __call__(self, first: int = 0) -> Iterator[dict[str, Any]]:
-        """`steps` batches; the clock runs from the fourth to the last."""
-        for step in range(self.steps):
-            if step == WARM:
-                self.begun = self._now()
-            if step == self.steps - 1:
-                self.ended = self._now()
-            yield self.batch
+        """Batches without end."""
+        while True:
+            for at in range(0, self.stretch, self.turn):
+                begun = self._now()
+                for _ in range(self.turn):
+                    self.step()
+                between = self._now()
+                for _ in range(self.turn):
+                    yield self.batch
+                self._count("by hand", begun, between, fresh=at == 0)
+                self._count("the loop", between, self._now(), fresh=at == 0)
 
-    def seconds(self) -> float:
-        """A step's, on average."""
-        return (self.ended - self.begun) / (self.steps - 1 - WARM)
+    def _now(self) -> list[float]:
+        if self.here.device.type == "cuda":
+            torch.cuda.synchronize()
+        return [clock() for clock in self.clocks.values()]
 
-    def _now(self) -> float:
-        if self.here.device.type != "cuda":
-            return time.process_time()  # what else the machine does leaves it alone
-        torch.cuda.synchronize()
-        return time.perf_counter()
+    def _count(self, whose: str, begun: list[float], ended: list[float], fresh: bool) -> None:
+        for name, start, end in zip(self.clocks, begun, ended, strict=True):
+            stretches = self.seconds[name][whose]
+            if fresh:
+                stretches.append(0.0)
+            stretches[-1] += (end - start) / self.stretch
 
 
 def run(config: BenchLoop) -> None:
-    """Time the two in turns and print their medians and the loop's overhead."""
+    """Time the two side by side; print the medians over the stretches, and the middle half of what they say."""
     settings, here = _settings(config), runtime.start(config.run)
-    batch = _batch(settings)
-    times: dict[str, list[float]] = {"by hand": [], "the loop": []}
-    for turn in range(config.turns + 1):
-        found = {"by hand": by_hand(settings, batch, config.steps, here)}
-        found["the loop"] = by_loop(settings, batch, config.steps, here)
-        for name, seconds in found.items():
-            times[name] += [seconds] if turn else []  # the first turn of all warms up
-    by_turn = [ours / bare - 1 for ours, bare in zip(times["the loop"], times["by hand"], strict=True)]
-    kind = "wall-clock time" if here.device.type == "cuda" else "processor time"
-    print(f"pretrain {config.preset}, {config.batch} clips a step on {here.device}, {config.turns} turns, {kind}")
-    for name, seconds in times.items():
-        print(f"{name:9} {1e3 * statistics.median(seconds):9.3f} ms a step")
-    print(f"overhead  {statistics.median(by_turn):9.2%}, from {min(by_turn):.2%} to {max(by_turn):.2%} by turn")
+    turns = measure(settings, config.turns, here)
+    print(
+        f"pretrain {config.preset}, {config.batch} clips a step on {here.device}, {config.turns} stretches of "
+        f"{config.run.log_every} steps"
+    )
+    for name, seconds in turns.seconds.items():
+        bare, ours = (values[1:][: config.turns] for values in seconds.values())  # the first stretch warms up
+        own = [1e3 * (loop - hand) for hand, loop in zip(bare, ours, strict=True)]
+        share = [loop / hand - 1 for hand, loop in zip(bare, ours, strict=True)]
+        print(
+            f"{name:10}  by hand {1e3 * statistics.median(bare):.2f} ms a step, the loop's own {_spread(own, '.2f')} "
+            f"ms, overhead {_spread(share, '.2%')}"
+        )
 
 
-def by_hand(settings: Pretrain, batch: dict[str, Any], steps: int, here: Runtime) -> float:
-    """Seconds of a step with nothing around it."""
-    objective, clock = build(settings).to(here.device).train(), Clock(batch, steps, here)
+def measure(settings: Pretrain, stretches: int, here: Runtime) -> Turns:
+    """Run fit(), with its log and its health checks as they are by default, beside the same step by hand."""
+    batch, stretch = _batch(settings), settings.run.log_every
+    turns = Turns(batch, _by_hand(settings, batch, here), stretch, here)
+    steps = (stretches + 1) * stretch + 1  # a stretch ends where the loop asks for the next batch
+    with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
+        once = replace(settings.run, out=out, save_every=steps, inspect_every=steps)
+        settings = replace(settings, optim=replace(settings.optim, steps=steps), run=once)
+        plan = optim.plan(settings.optim, settings.run, steps * settings.optim.batch, 1, 1)
+        loop.fit(build(settings), turns, plan, here, settings)
+    return turns
+
+
+def _by_hand(settings: Pretrain, batch: dict[str, Any], here: Runtime) -> Callable[[], None]:
+    """A step with nothing around it."""
+    objective = build(settings).to(here.device).train()
     optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-4, fused=True)
-    for found in clock():
+
+    def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with here.autocast():
-            loss = objective(here.to_device(found))["loss"]
+            loss = objective(here.to_device(batch))["loss"]
         loss.backward()
         if settings.optim.clip is not None:
             torch.nn.utils.clip_grad_norm_(objective.parameters(), settings.optim.clip)
         optimizer.step()
-    return clock.seconds()
+
+    return step
 
 
-def by_loop(settings: Pretrain, batch: dict[str, Any], steps: int, here: Runtime) -> float:
-    """Seconds of a step of fit(), with its log and its health checks as they are by default."""
-    clock = Clock(batch, steps, here)
-    with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
-        settings = replace(settings, run=replace(settings.run, out=out, save_every=steps))
-        plan = optim.plan(settings.optim, settings.run, steps * settings.optim.batch, 1, 1)
-        loop.fit(build(settings), clock, plan, here, settings)
-    return clock.seconds()
+def _spread(values: list[float], form: str) -> str:
+    """The median, and between which two values the middle half lies."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
 def _settings(config: BenchLoop) -> Pretrain:
     presets = COMMANDS["pretrain"].choices
     if config.preset not in presets:
         raise MotionMAEError(f"there is no preset {config.preset!r}; the presets are {', '.join(presets)}")
-    if config.steps < WARM + 3 or config.turns < 1:
-        raise MotionMAEError(f"--steps {config.steps} --turns {config.turns}: at least {WARM + 3} steps and one turn")
+    if config.turns < 2:
+        raise MotionMAEError(f"--turns {config.turns}: at least 2, as the middle half of them is shown")
     preset: Pretrain = presets[config.preset]
-    return replace(preset, optim=replace(preset.optim, batch=config.batch, steps=config.steps), run=config.run)
+    return replace(preset, optim=replace(preset.optim, batch=config.batch), run=config.run)
 
 
 def _batch(settings: Pretrain) -> dict[str, Any]:

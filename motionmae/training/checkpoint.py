@@ -8,11 +8,14 @@ every step seeds the generators anew (`Runtime.seed`), so that neither has a sta
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,16 +44,43 @@ class State:
     average: dict[str, Tensor]
 
 
-def save(folder: Path, step: int, state: State, config: dict[str, Any], keep: int, runtime: Runtime) -> Path:
+@contextlib.contextmanager
+def alone(folder: Path, runtime: Runtime) -> Iterator[None]:
+    """Within it no other process trains in the folder. Raises MotionMAEError where one does.
+
+    The lock, on run.lock, ends with the process, however that ends, and the loader's workers do not inherit it.
+    """
+    if not runtime.main:
+        yield
+        return
+    handle = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise MotionMAEError(
+                f"{folder}: another process trains in this folder; choose another --run.out"
+            ) from error
+        except OSError as error:
+            warnings.warn(
+                f"{folder}: its file system has no locks ({error}); start one run there at a time", stacklevel=3
+            )
+        yield
+    finally:
+        os.close(handle)
+
+
+def save(folder: Path, step: int, state: State, told: dict[str, Any], keep: int, runtime: Runtime) -> Path:
     """Write checkpoints/step-N and remove all but the newest `keep`; 0 keeps all. Sharded weights need all ranks.
 
-    Raises MotionMAEError if it cannot be written; what was there before is untouched then.
+    `told` is written beside the weights: the config and the plan. Raises MotionMAEError if it cannot be written; what
+    was there before is untouched then.
     """
     tensors = named(state)
     sharded = any(isinstance(value, DTensor) for value in tensors.values())
     about = {
         "step": str(step),
-        "config": json.dumps(config),
+        **{name: json.dumps(value) for name, value in told.items()},
         "versions": json.dumps({"motionmae": __version__, "torch": torch.__version__}),
     }
     target = folder / "checkpoints" / f"step-{step:08d}{SUFFIXES[sharded]}"
@@ -65,8 +95,8 @@ def save(folder: Path, step: int, state: State, config: dict[str, Any], keep: in
     return target
 
 
-def restore(folder: Path, state: State, runtime: Runtime) -> int:
-    """Fill the state from the newest whole checkpoint, single or sharded; its step, 0 if there is none.
+def restore(folder: Path, state: State, runtime: Runtime) -> tuple[int, dict[str, Any]]:
+    """Fill the state from the newest whole checkpoint, single or sharded; its step, 0 if there is none, and its plan.
 
     A damaged one is set aside as `….damaged` with a warning. Raises MotionMAEError where all are damaged.
     """
@@ -76,13 +106,13 @@ def restore(folder: Path, state: State, runtime: Runtime) -> int:
         file, content = newest_whole(folder)
     file = runtime.share(file)
     if file is None:
-        return 0
+        return 0, {}
     if file.suffix == SUFFIXES[1]:
-        tensors = shards.read(file, named(state), _parameters(state), runtime)
+        tensors, about = shards.read(file, named(state), _parameters(state))
     else:
-        tensors, _ = content or _read(file)
+        tensors, about = content or _read(file)
     _fill(state, tensors)
-    return step_of(file)
+    return step_of(file), json.loads(about.get("plan", "{}"))
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, tuple[dict[str, Tensor], dict[str, str]] | None]:
@@ -99,9 +129,13 @@ def newest_whole(folder: Path) -> tuple[Path | None, tuple[dict[str, Tensor], di
             if checksum(tensors) != int(metadata["checksum"]):
                 raise ValueError("its checksum does not match")
             return file, (tensors, metadata)
+        except PermissionError as error:
+            raise MotionMAEError(f"{file}: cannot be read ({error})") from error
         except Exception as error:  # any damage, from a short header to a flipped bit
             warnings.warn(f"{file} is damaged and passed over: {error}", stacklevel=2)
-            os.replace(file, file.with_name(f"{file.name}.damaged"))
+            aside = file.with_name(f"{file.name}.damaged")
+            _remove(aside)
+            os.replace(file, aside)
     if files:
         raise MotionMAEError(
             f"{folder}: none of its {len(files)} checkpoints is whole (they are kept as *.damaged); repeat the command "
@@ -180,10 +214,10 @@ def _fill(state: State, tensors: dict[str, Tensor]) -> None:
 
 
 def _like(value: Tensor, target: Tensor) -> Tensor:
-    """The value cut as the target is: each rank keeps its own part of a whole tensor that all of them have read."""
+    """The value cut as the target is, where that is sharded; all ranks take part then."""
     if not isinstance(target, DTensor) or isinstance(value, DTensor):
         return value
-    return distribute_tensor(value.to(target.device), target.device_mesh, target.placements, src_data_rank=None)
+    return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
 
 
 def _write(target: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:

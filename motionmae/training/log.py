@@ -14,7 +14,7 @@ from motionmae.training.checkpoint import write_text
 from motionmae.training.runtime import Progress, Runtime
 
 # What may change between a run and its resumption without changing what is learnt.
-FREE = ("run.", "data.workers", "data.prefetch", "data.cache", "data.path")
+FREE = ("run.", "data.workers", "data.prefetch", "data.cache", "data.path", "data.root", "data.test")
 
 
 class Log:
@@ -29,11 +29,10 @@ class Log:
         self.board = self.remote = None
         if not runtime.main:
             return
+        self.path = folder / "metrics.jsonl"
         if config.run.wandb:
             self.remote = _wandb(folder, config)
-        self.path = folder / "metrics.jsonl"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             lines = self.path.read_text().splitlines() if self.path.exists() else []
             write_text(self.path, "".join(f"{line}\n" for line in lines if 0 <= _step(line) <= first))
             self.file, self.text = self.path.open("a"), (folder / "log.txt").open("a")
@@ -71,8 +70,11 @@ class Log:
     def _keep(self, message: str) -> None:
         if self.board is not None:
             now = time.strftime("%Y-%m-%d %H:%M:%S")
-            self.text.write("".join(f"{now}  {line}\n" for line in message.splitlines()))
-            self.text.flush()
+            try:
+                self.text.write("".join(f"{now}  {line}\n" for line in message.splitlines()))
+                self.text.flush()
+            except OSError as error:
+                raise MotionMAEError(f"{self.text.name}: cannot be written ({error})") from error
 
     def close(self) -> None:
         """Flush everything."""
@@ -137,7 +139,15 @@ def _wandb(folder: Path, config: Any) -> Any:
         raise MotionMAEError(f"--run.wandb {config.run.wandb}: needs the package: pip install wandb") from error
     # The folder's name is the run's: a resumed run goes on in the same chart.
     name = str(folder.resolve()).strip("/").replace("/", "-")[-100:]
-    return wandb.init(project=config.run.wandb, name=folder.name, id=name, resume="allow", config=plain(config))
+    chart = {"project": config.run.wandb, "name": folder.name, "id": name, "resume": "allow", "dir": str(folder)}
+    try:
+        return wandb.init(**chart, config=plain(config))
+    except wandb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise MotionMAEError(
+            f"--run.wandb {config.run.wandb}: {reason}; with WANDB_MODE=offline the curves stay in {folder}/wandb "
+            f"until wandb sync sends them"
+        ) from error
 
 
 def _step(line: str) -> int:

@@ -5,9 +5,10 @@ An objective is a module from a batch to {"loss": …, parts}; batches come from
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,23 +51,30 @@ def fit(
     module = parallel.place(objective, run, runtime)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == torch.float16)
     state = State(module, adamw(module, optim, layer_decay), scaler, average(module, optim))
-    first = checkpoint.restore(folder, state, runtime)
-    if first >= plan.steps:
-        parallel.refresh(objective, module, runtime)
-        runtime.say(f"{folder}: already finished, {first} steps")
-        return True
-    log = Log(folder, first, plan.steps, config, runtime)
-    try:
-        with Interrupts() as interrupts:
-            for sentence in (about, f"{folder}: going on from step {first}" if first else ""):
+    with checkpoint.alone(folder, runtime):
+        first, before = checkpoint.restore(folder, state, runtime)
+        if first >= plan.steps:
+            parallel.refresh(objective, module, runtime)
+            runtime.say(f"{folder}: already finished, {first} steps")
+            return True
+        log = Log(folder, first, plan.steps, config, runtime)
+        with contextlib.closing(log), Interrupts() as interrupts:
+            for sentence in (about, _resumed(folder, first, before, plan)):
                 log.say(sentence)
             stream = iter(batches(first))
             batch = next(stream)
             wrapped = _ready(state, batch, plan, first, run, runtime, log)
             course = Course(objective, state, wrapped, plan, config, runtime, log, inspect)
             return course.go(itertools.chain([batch], stream), first, interrupts)
-    finally:
-        log.close()
+
+
+def _resumed(folder: Path, first: int, before: dict[str, Any], plan: Plan) -> str:
+    """What is said of a run that goes on; empty for a new one."""
+    if not first:
+        return ""
+    videos = before.get("videos", plan.videos)
+    changed = f"; it had {videos} videos and now has {plan.videos}, so their order is another one"
+    return f"{folder}: going on from step {first}{changed if videos != plan.videos else ''}"
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,7 @@ class Course:
         meter, agreement = Meter(), Agreement(runtime)
         budget, plateaus = health.Budget(run), health.Plateaus(run)
         state.objective.train()
+        self.log.progress.start()
         done = first
         for step in range(first, plan.steps):
             rate = learning_rate(step, plan, optim)
@@ -108,7 +117,8 @@ class Course:
                 self.examine(done)
                 meter.resume()
             if last or done % run.save_every == 0:
-                checkpoint.save(Path(run.out), done, state, plain(self.config), run.keep, runtime)
+                told = {"config": plain(self.config), "plan": asdict(plan)}
+                checkpoint.save(Path(run.out), done, state, told, run.keep, runtime)
                 meter.resume()
             if stop:
                 break
@@ -136,7 +146,13 @@ class Course:
         parallel.refresh(self.objective, self.state.objective, self.runtime)
         if self.inspect is not None and self.runtime.main:
             self.objective.eval()
-            self.log.write(done, self.inspect(done))
+            try:
+                found = self.inspect(done)
+            except OSError as error:
+                raise MotionMAEError(
+                    f"{self.config.run.out}: the inspection of step {done} failed ({error})"
+                ) from error
+            self.log.write(done, found)
             self.objective.train()
 
 

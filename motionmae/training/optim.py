@@ -16,7 +16,7 @@ from motionmae.errors import MotionMAEError
 
 @dataclass(frozen=True)
 class Plan:
-    """A run in numbers: batch = micro x accumulation x ranks."""
+    """A run in numbers: batch = micro x accumulation x ranks, `videos` in an epoch."""
 
     steps: int
     warmup: int
@@ -25,12 +25,15 @@ class Plan:
     accumulation: int
     ranks: int
     lr: float
+    videos: int
 
 
 def plan(optim: Optim, run: Run, videos: int, repeats: int, ranks: int) -> Plan:
     """Steps from epochs (or as given), and the batch cut into micro-batches for each rank."""
     if optim.batch % (ranks * repeats):
         raise MotionMAEError(f"--optim.batch {optim.batch} must be a multiple of ranks x repeats, {ranks} x {repeats}")
+    if run.micro_batch == "auto" and run.parallel == "fsdp":
+        raise MotionMAEError("--run.micro-batch auto measures a whole model; with --run.parallel fsdp give a number")
     share = optim.batch // ranks
     micro = share if run.micro_batch in (None, "auto") else run.micro_batch
     if micro > share or share % micro or micro % repeats:
@@ -41,7 +44,7 @@ def plan(optim: Optim, run: Run, videos: int, repeats: int, ranks: int) -> Plan:
     if steps < 1:
         raise MotionMAEError(f"the run would have {steps} steps; raise --optim.epochs or set --optim.steps")
     warmup = round(steps * optim.warmup_epochs / optim.epochs)
-    return Plan(steps, warmup, optim.batch, micro, share // micro, ranks, optim.lr * optim.batch / 256)
+    return Plan(steps, warmup, optim.batch, micro, share // micro, ranks, optim.lr * optim.batch / 256, videos)
 
 
 def learning_rate(step: int, plan: Plan, optim: Optim) -> float:

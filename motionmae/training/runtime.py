@@ -158,6 +158,10 @@ class Progress:
         self.live = speak and sys.stdout.isatty()
         self.open = False
 
+    def start(self) -> None:
+        """Count the time from now on: what came before the first step is not repeated in those to come."""
+        self.begun = time.perf_counter()
+
     def show(self, done: int, text: str) -> str:
         """Show the state after `done` of `total` steps; the line itself."""
         spent = time.perf_counter() - self.begun

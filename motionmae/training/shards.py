@@ -73,8 +73,13 @@ def verify(folder: Path) -> None:
             raise ValueError(f"the checksum of {name} does not match")
 
 
-def read(folder: Path, state: dict[str, Tensor], parameters: dict[str, Tensor], runtime: Runtime) -> dict[str, Tensor]:
-    """The folder's tensors: whole, or cut like the tensors of `state` and, for the optimiser, like its parameters."""
+def read(
+    folder: Path, state: dict[str, Tensor], parameters: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The folder's tensors, and what is told beside them.
+
+    The tensors are whole, or cut like those of `state` and, for the optimiser, like its parameters.
+    """
     reader = FileSystemReader(folder)
     tensors: dict[str, Tensor] = {}
     for name, saved in reader.read_metadata().state_dict_metadata.items():
@@ -88,8 +93,8 @@ def read(folder: Path, state: dict[str, Tensor], parameters: dict[str, Tensor], 
             tensors[name] = torch.empty(saved.size, dtype=saved.properties.dtype)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one rank is meant
-        load(tensors, storage_reader=reader, no_dist=runtime.ranks == 1)
-    return tensors
+        load(tensors, storage_reader=reader)
+    return tensors, json.loads((folder / "about.json").read_text())
 
 
 def crc(file: Path) -> int:
