@@ -135,7 +135,7 @@ class Clips(Dataset[list[Sample]]):
     def count(self, column: int) -> None:
         """One more read (0) or failure (1) of this process."""
         worker = get_worker_info()
-        self.counts[worker.id + 1 if worker else 0, column] += 1
+        self.counts[min(worker.id + 1, len(self.counts) - 1) if worker else 0, column] += 1
 
     def frames_of(self, path: Path, key: int) -> list[int]:
         """The numbers of the frames, sorted, that the sample of this key takes from the video."""
