@@ -51,6 +51,11 @@ def cut(folder: Path, kind: str, share: float) -> Path:
     return write(path, path.read_bytes()[: int(path.stat().st_size * share)])
 
 
+def picture(folder: Path, kind: str, **options: object) -> Path:
+    Image.new("RGB", (9, 9), "red").save(folder / f"a.{kind}", **options)
+    return folder / f"a.{kind}"
+
+
 BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "empty": (lambda f: write(f / "a.mp4", b""), "zero bytes"),
     "text": (lambda f: write(f / "a.mp4", b"hello\n" * 900), "not a video"),
@@ -69,6 +74,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "absent": (lambda f: f / "a.mp4", "no such file"),
     "mp4 without index": (lambda f: cut(f, "h264", 0.5), "truncated: an mp4 without its index"),
     "avi header": (lambda f: write(f / "a.avi", b"RIFF\x00\x10\x00\x00AVI LIST"), "truncated|no video in it"),
+    "webp": (lambda f: picture(f, "webp", save_all=True, append_images=[Image.new("RGB", (9, 9))]), "a WebP: not read"),
     "empty folder": (lambda f: f, "a folder without images"),
 }
 
@@ -141,6 +147,13 @@ def test_a_header_that_promises_more_is_found_out(tmp_path: Path):
 def test_what_ends_before_its_time_is_found_out(kind: str, tmp_path: Path):
     assert probe(zoo.KINDS[kind](tmp_path)).missing == ""
     assert probe(cut(tmp_path, kind, 0.9 if "avi" in kind else 0.7)).missing.startswith("truncated: ")
+
+
+def test_a_trimmed_copy_lacks_nothing(tmp_path: Path):
+    """Half of its pictures lie before the start that its edit list gives."""
+    path = zoo.encode(tmp_path / "a.mp4", "libx264", options=zoo.H264, times=lambda number: number - 20)
+    assert (probe(path).frames, probe(path).missing) == (20, "")
+    assert [zoo.number_of(frame) for frame in read_frames(path).numpy()] == list(range(20, 40))
 
 
 def test_a_wrong_extension_does_not_matter(tmp_path: Path):

@@ -132,7 +132,7 @@ def test_a_bad_file_is_replaced_told_once_and_counted(spoilt: list[Path], capfd:
 
 def test_too_many_bad_files_stop_the_run_with_one_sentence(spoilt: list[Path]):
     dataset = Clips(spoilt, replace(PLAIN, bad_share=0.1), OFFSETS, 24, 0)
-    with pytest.raises(MotionMAEError, match=r"10 of \d+ reads failed, more than --data.bad-share 0.1, in 1 videos"):
+    with pytest.raises(MotionMAEError, match=r"10 of \d+ reads failed, more than --data.bad-share 0.1, the last of"):
         [dataset[place] for place in itertools.product(range(100), range(7))]
     lenient = Clips(spoilt, replace(PLAIN, bad_share=0.4), OFFSETS, 24, 0)
     for epoch, index in itertools.product(range(20), range(7)):
@@ -140,6 +140,18 @@ def test_too_many_bad_files_stop_the_run_with_one_sentence(spoilt: list[Path]):
     worse = Clips([spoilt[6]] * 3, PLAIN, OFFSETS, 24, 0)
     with pytest.raises(MotionMAEError):
         worse[(0, 0)]
+
+
+def test_the_share_is_that_of_all_workers_together(spoilt: list[Path]):
+    data = replace(PLAIN, workers=2, bad_share=0.2)
+    dataset = Clips([*spoilt[:2], spoilt[6]], data, OFFSETS, 24, 0)
+    found = loader(dataset, Order(3, 1, 1, 0), data, pin=False)
+    with pytest.raises(MotionMAEError, match=r"of \d+ reads failed"):
+        list(itertools.islice(found, 60))
+    assert (dataset.counts[1:, 1] > 0).all(), "both workers counted"
+    reads, failed = dataset.counts.sum(0).tolist()
+    assert 10 <= failed < 20
+    assert failed < reads < 60
 
 
 @pytest.mark.parametrize("workers", [0, 1])

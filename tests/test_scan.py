@@ -68,7 +68,13 @@ def messy(tmp_path: Path) -> Path:
     (root / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere").mkdir()
     zoo.encode(tmp_path / "elsewhere" / "far.mkv", "libx264", count=20)
+    Image.new("RGB", (64, 48)).save(root / "dogs" / "poster.jpg")
+    Image.new("RGB", (64, 48)).save(root / "dogs" / "thumbnail.png")
+    zoo.KINDS["apng"](root / "dogs").rename(root / "dogs" / "moving.png")
+    zoo.encode(root / "plain.mp4", "libx264", count=20).rename(root / "a.tar::1+2::b.mp4")
     os.mkfifo(root / "pipe.mp4")
+    (root / "round").symlink_to("about")
+    (root / "about").symlink_to("round")
     return root
 
 
@@ -83,6 +89,8 @@ EXPECTED = {
     "still": ("ok", "er"),
     "nowhere.mp4": ("broken link", ""),
     "far.mkv": ("ok", "linked"),
+    "moving.png": ("ok", "dogs"),
+    "a.tar::1+2::b.mp4": ("ok", ""),
     "pipe.mp4": ("not a regular file", ""),
 }
 
@@ -102,10 +110,10 @@ def test_a_messy_folder_becomes_a_manifest(
     assert dog.hash == entries["the same dog.MP4"].hash != entries["far.mkv"].hash
     assert all(os.path.isabs(entry.path) for entry in entries.values())
     told = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "6 usable" in told
+    assert "8 usable" in told
     assert "1 quarantined: zero bytes" in told
-    assert "1 copies of another video" in told
-    assert "1 other files" in told
+    assert "2 copies of another video" in told
+    assert "5 other files" in told
 
 
 def test_every_frame_counts_where_asked(tmp_path: Path):
@@ -136,7 +144,7 @@ def test_only_what_changed_is_examined_again(tmp_path: Path):
 
 def test_the_walk_is_sorted_and_ends(messy: Path):
     paths = list(walk(messy))
-    assert len(paths) == len(set(paths)) == len(EXPECTED) + 2
+    assert len(paths) == len(set(paths)) == len(EXPECTED) + 6
     with pytest.raises(MotionMAEError, match="not a folder"):
         list(walk(messy / "nothing"))
 

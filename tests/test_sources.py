@@ -97,6 +97,17 @@ def test_kinetics(tmp_path: Path):
     assert names(listed(tmp_path, "kinetics.csv", text, split="validate")) == [("x_000100_000110.mkv", "playing, well")]
 
 
+def test_kinetics_as_json_and_its_test_set_without_classes(tmp_path: Path):
+    touch(tmp_path, "-abc_000001_000011.mp4", "x_000100_000110.mp4")
+    about = {"annotations": {"label": "zumba", "segment": [1.0, 11.0]}, "duration": 10.0, "subset": "train"}
+    test = {"annotations": {"segment": [100.0, 110.0]}, "duration": 10.0, "subset": "test"}
+    text = json.dumps({"-abc": about, "x": test, "gone": about})
+    found = listed(tmp_path, "kinetics.json", text, split="train")
+    assert (names(found), found.missing) == ([("-abc_000001_000011.mp4", "zumba")], ["gone_000001_000011.mp4"])
+    text = "youtube_id,time_start,time_end,split\nx,100,110,test\n"
+    assert names(listed(tmp_path, "test.csv", text)) == [("x_000100_000110.mp4", "")]
+
+
 def test_something_something(tmp_path: Path):
     touch(tmp_path, "20bn/74225.webm", "20bn/9.webm")
     rows = [
@@ -109,7 +120,7 @@ def test_something_something(tmp_path: Path):
     ]
     found = listed(tmp_path, "train.json", json.dumps(rows), root=str(tmp_path / "20bn"))
     assert names(found) == [("74225.webm", "Spinning something that stops")]
-    assert names(listed(tmp_path, "answers.csv", "9;Holding something\n")) == [("9.webm", "Holding something")]
+    assert names(listed(tmp_path, "answers.csv", "9;Holding [something]\n")) == [("9.webm", "Holding something")]
     with pytest.raises(MotionMAEError, match="not a list of objects"):
         listed(tmp_path, "other.json", '{"a": 1}')
 

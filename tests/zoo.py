@@ -164,6 +164,7 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "mpeg2-ts": lambda f: encode(f / "a.ts", "mpeg2video", options={"g": "12", "bf": "2"}),
     "mpeg1-mpg": lambda f: encode(f / "a.mpg", "mpeg1video", options={"g": "12", "bf": "2"}),
     "mjpeg-avi": lambda f: encode(f / "a.avi", "mjpeg", pixels="yuvj420p"),
+    "mjpeg-raw": lambda f: encode(f / "a.mjpeg", "mjpeg", pixels="yuvj420p", format="mjpeg"),
     "gif": lambda f: encode(f / "a.gif", "gif", pixels="rgb8", clock=Fraction(1, 100), times=lambda i: 4 * i),
     "wmv": lambda f: encode(f / "a.wmv", "wmv2", options={"g": "12"}),
     "apng": lambda f: encode(f / "a.png", "apng", pixels="rgb24", format="apng", count=12),

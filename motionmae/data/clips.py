@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from motionmae import noise
 from motionmae.config import Data
@@ -84,7 +84,7 @@ class Clips(Dataset[list[Sample]]):
 
     A sample is `clip`, uint8 [c t s s], its `key`, its `index` and, with labels, its `label`. A video that cannot be
     read is replaced by another that the same key picks, told on stderr and counted in `failures`; where more than
-    `data.bad_share` of the reads fail (and at least ten), MotionMAEError stops the run.
+    `data.bad_share` of the reads of all workers fail (and at least ten), MotionMAEError stops the run.
     """
 
     def __init__(
@@ -100,7 +100,8 @@ class Clips(Dataset[list[Sample]]):
         self.labels = list(labels)
         self.kept: dict[int, Kept] = {}
         self.failures: Counter[int] = Counter()
-        self.reads = 0
+        # Reads and failures of this process and of each worker, seen by all: a row each, so that none disturbs another.
+        self.counts = torch.zeros(1 + data.workers, 2, dtype=torch.int64).share_memory_()
         self.groups = groups(self.files)
 
     def __len__(self) -> int:
@@ -111,7 +112,7 @@ class Clips(Dataset[list[Sample]]):
         for attempt in range(TRIES):
             chosen = index if attempt == 0 else noise.key(self.seed, epoch, index, -attempt) % len(self)
             keys = [noise.key(self.seed, epoch, index, repeat) for repeat in range(self.data.repeats)]
-            self.reads += 1
+            self.count(0)
             if self.failures[chosen] < TRIES:
                 try:
                     return self.samples(chosen, keys)
@@ -126,12 +127,18 @@ class Clips(Dataset[list[Sample]]):
         if not self.failures[index]:
             print(f"motionmae: skipped {error}", file=sys.stderr, flush=True)
         self.failures[index] += 1
-        failed = self.failures.total()
-        if failed >= TRIES and failed > self.data.bad_share * self.reads:
+        self.count(1)
+        reads, failed = self.counts.sum(0).tolist()
+        if failed >= TRIES and failed > self.data.bad_share * reads:
             raise MotionMAEError(
-                f"{failed} of {self.reads} reads failed, more than --data.bad-share {self.data.bad_share:g}, in "
-                f"{len(self.failures)} videos, the last {self.files[index]}; motionmae scan tells which and why"
+                f"{failed} of {reads} reads failed, more than --data.bad-share {self.data.bad_share:g}, the last of "
+                f"{self.files[index]}; motionmae scan tells which and why"
             )
+
+    def count(self, column: int) -> None:
+        """One more read (0) or failure (1) of this process."""
+        worker = get_worker_info()
+        self.counts[min(worker.id + 1, len(self.counts) - 1) if worker else 0, column] += 1
 
     def frames_of(self, path: Path, key: int) -> list[int]:
         """The numbers of the frames, sorted, that the sample of this key takes from the video."""

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import av.error
@@ -27,7 +28,7 @@ from motionmae.errors import MotionMAEError
 # Containers of video; FFmpeg would also "open" playlists (which name other files and addresses), text and pictures.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,gif,apng,flv,asf,ogg,ivf,nut,mxf,dv,rm,wtv,obu,"
-    "h264,hevc,m4v,vc1,yuv4mpegpipe"
+    "h264,hevc,m4v,mjpeg,vc1,yuv4mpegpipe"
 )
 # Codecs whose key frames are what they say: decoding may start there. All others are decoded from the file's start.
 SEEKABLE = frozenset("h264 hevc vp8 vp9 av1 mpeg4 mpeg1video mpeg2video mjpeg prores ffv1 dnxhd".split())  # noqa: SIM905
@@ -81,6 +82,7 @@ class Source:
     def __init__(self, path: str | os.PathLike[str], limit: float):
         """`limit` bounds the seconds from now on: any method raises VideoError when they are over."""
         self.path, self.limit = os.fspath(path), limit
+        self.container: Any = None
         self.file, self.part = _located(self.path)
         try:
             self.held = remote.hold(self.file) if self.part else None
@@ -125,13 +127,23 @@ class Source:
             step = ends / max(1, len(times))
             return f"truncated: ends after {ends:.1f} of {claimed:.1f} s" if ends < 0.97 * claimed - 3 * step else ""
         claimed = self.stream.frames if name.startswith("mov") else 0
-        lacks = held < claimed - max(2, claimed / 50)
-        return f"truncated: holds {held} of {claimed} frames" if lacks else ""
+        if held < (enough := claimed - max(2, claimed / 50)):
+            held = self._stored()
+        return f"truncated: holds {held} of {claimed} frames" if held < enough else ""
 
-    def _open(self) -> None:
-        """Open the container at its start and choose the stream."""
+    def _stored(self) -> int:
+        """The packets in an mp4, also those that its edit list hides: a trimmed copy lacks nothing."""
+        self._open(ignore_editlist="1")
+        held = sum(1 for _ in self._demux())
+        self._open()
+        return held
+
+    def _open(self, **more: str) -> None:
+        """Open the container at its start and choose the stream; `more` are FFmpeg's options."""
+        if self.container is not None:
+            self.container.close()
         try:
-            options = {"protocol_whitelist": "file,subfile", "format_whitelist": FORMATS}
+            options = {"protocol_whitelist": "file,subfile", "format_whitelist": FORMATS, **more}
             self.container = av.open(
                 f"{self.part}file:{self.file}", options=options, timeout=self.limit, metadata_errors="ignore"
             )
@@ -192,7 +204,6 @@ class Source:
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Decode from the start. What fails before the first picture (a recording cut open) is passed over."""
-        self.container.close()
         self._open()
         decoded = False
         for packet in itertools.chain(self.packets, [None]):
@@ -238,7 +249,6 @@ class Source:
         All pictures from the key frame on are decoded, as by a reader that knows where to look but nothing more.
         Returns how many of the wanted ones came.
         """
-        self.container.close()
         self._open()
         table, found = self.table, 0
         if table.seekable and table.key[wanted[0]]:
@@ -258,7 +268,6 @@ class Source:
         place = time_of if self.table.dts[first] == NONE else int(self.table.dts[first])
         for back in (0, 2, None):
             if back is None:
-                self.container.close()
                 self._open()
             else:
                 try:
@@ -298,7 +307,7 @@ def _remember(name: tuple[str, int, int], table: Table) -> None:
 def _located(path: str) -> tuple[str, str]:
     """The file that holds a video, and FFmpeg's words for the part of it that is the video; "" for all."""
     match = re.fullmatch(r"(.+\.tar)::(\d+)\+(\d+)::.*", path, re.DOTALL)
-    if not match:
+    if not match or os.path.lexists(path):
         return path, ""
     return match[1], f"subfile,,start,{match[2]},end,{int(match[2]) + int(match[3])},,:"
 
@@ -327,6 +336,8 @@ def _why(path: str, error: Exception) -> str:
         head = file.read(16)
     if head[4:8] == b"ftyp":
         return "truncated: an mp4 without its index"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "a WebP: not read as a video"
     if head[:4] in (b"RIFF", b"\x1aE\xdf\xa3") or head[:3] == b"GIF":
         return "truncated: nothing but the beginning of its header"
     return "not a video"

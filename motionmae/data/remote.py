@@ -101,6 +101,7 @@ def beside(address: str, name: str) -> str | None:
 
 
 def _fetch(address: str, file: str) -> None:
+    reason: object = ""
     for turn in range(TRIES):
         time.sleep(turn * 2)
         try:

@@ -44,13 +44,22 @@ def walk(root: str | os.PathLike[str]) -> Iterator[str]:
         except OSError:  # a folder that may not be entered: examined, it says why
             yield here
             continue
-        folders = [entry.path for entry in entries if entry.is_dir()]
-        images = [entry for entry in entries if folder.is_image(entry.name)]
-        files = [entry for entry in entries if not entry.is_dir() and not folder.is_image(entry.name)]
+        inner = [entry for entry in entries if _is_folder(entry)]
+        images = [entry for entry in entries if folder.is_image(entry.name) and not _is_folder(entry)]
+        files = [entry for entry in entries if not _is_folder(entry) and not folder.is_image(entry.name)]
         if len(images) > 1 and not any(promises(entry.name) for entry in files):
             yield here
+        else:
+            files = sorted([*files, *images], key=lambda entry: entry.name)  # one of them may be moving
         yield from (entry.path for entry in files)
-        pending.extend(reversed(folders))
+        pending.extend(entry.path for entry in reversed(inner))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle: examined as a file, it says so
+        return False
 
 
 def promises(path: str) -> bool:

@@ -124,7 +124,7 @@ def _stem(path: str) -> str:
 
 
 def _listed(path: str, split: str) -> list[Row]:
-    """The rows of a list: JSON of Something-Something, or text."""
+    """The rows of a list: JSON, or text."""
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             text = file.read()
@@ -134,11 +134,11 @@ def _listed(path: str, split: str) -> list[Row]:
     if not lines or "\0" in text:
         raise MotionMAEError(f"--data.path {path}: not a folder, manifest or list of videos")
     if path.endswith(".json"):
-        return _something(path, text)
+        return _json(path, text, split)
     if re.fullmatch(r"(train|test)list0\d\.txt", os.path.basename(path)):  # UCF101: the class is the folder
         return [(line.split(" ")[0], line.split("/")[0]) for line in lines]
     if re.match(r"\d+;", lines[0]):  # the answers of Something-Something's test set
-        return [(line.partition(";")[0], line.partition(";")[2]) for line in lines]
+        return [(line.partition(";")[0], _plain(line.partition(";")[2])) for line in lines]
     for separator in ",\t;":
         header = [name.strip().lower() for name in next(csv.reader(lines[:1], delimiter=separator))]
         if {"youtube_id", "time_start"} <= set(header):
@@ -176,15 +176,28 @@ def _kinetics(text: str, separator: str, split: str) -> list[Row]:
     ]
 
 
-def _something(path: str, text: str) -> list[Row]:
-    """Something-Something V2 (Goyal et al., 2017, arXiv 1706.04261): the class is the template without its brackets."""
+def _json(path: str, text: str, split: str) -> list[Row]:
+    """Something-Something V2 (Goyal et al., 2017, arXiv 1706.04261), a list, its class the template without brackets;
+    or Kinetics as JSON, an object of videos by their YouTube id."""
     try:
-        return [
-            (f"{row['id']}.webm", re.sub(r"[\[\]]", "", row.get("template") or row.get("label") or ""))
-            for row in json.loads(text)
-        ]
-    except (ValueError, TypeError, KeyError) as error:
-        raise MotionMAEError(f"--data.path {path}: not a list of objects with an 'id' ({error!r})") from error
+        found = json.loads(text)
+        if isinstance(found, dict):
+            rows = [(name, about, about["annotations"]) for name, about in found.items()]
+            return [
+                (f"{name}_{int(first):06d}_{int(last):06d}.mp4", said.get("label") or "")
+                for name, about, said in rows
+                for first, last in [said["segment"]]
+                if not split or about.get("subset", split) == split
+            ]
+        return [(f"{row['id']}.webm", _plain(row.get("template") or row.get("label") or "")) for row in found]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise MotionMAEError(
+            f"--data.path {path}: not a list of objects with an 'id', nor Kinetics' object of annotations ({error!r})"
+        ) from error
+
+
+def _plain(template: str) -> str:
+    return re.sub(r"[\[\]]", "", template).strip()
 
 
 def _hmdb(files: Sequence[str], split: str) -> list[Row]:
