@@ -233,7 +233,7 @@ def test_features_are_the_encoders_tokens(settings, tmp_path):
     views = evaluate.settle(settings.views, {}, SMALL)
     files = sorted((tmp_path / "test").rglob("*.mp4"))
     encoder, here = load(settings.model), Runtime(torch.device("cpu"), None)
-    found = probe.features(encoder, files, views, settings, here, tmp_path / "f.safetensors", True)
+    found = probe.features(encoder, files, views, settings, here, tmp_path / "f.safetensors")
     with torch.no_grad():
         tokens = encoder(torch.stack([evaluate.cut(files, views)[at][0]["clip"] for at in range(len(files))]))
     torch.testing.assert_close(found["tokens"].float(), tokens, atol=2e-3, rtol=2e-3)
