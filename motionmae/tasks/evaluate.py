@@ -240,9 +240,10 @@ def measure(
 def summary(figures: dict[str, Any]) -> str:
     """The figures that a person looks at first, in two lines."""
     views = figures["views"]
+    top5 = f", top-5 {figures['top5']:.1%}" if len(figures["classes"]) > 5 else ""
     text = (
-        f"{figures['videos']} videos, {views['clips']} x {views['crops']} views: top-1 {figures['top1']:.1%}, top-5 "
-        f"{figures['top5']:.1%}, mean over classes {figures['mean_class']:.1%}, calibration error "
+        f"{figures['videos']} videos, {views['clips']} x {views['crops']} views: top-1 {figures['top1']:.1%}{top5}, "
+        f"mean over classes {figures['mean_class']:.1%}, calibration error "
         f"{figures['calibration_error']:.1%}"
     )
     orders = ", ".join(f"{name} {value:.1%}" for name, value in figures["orders"].items())
