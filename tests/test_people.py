@@ -27,12 +27,11 @@ def test_probe_tells_the_actions_of_a_person_that_is_left_out(shared, tmp_path):
     for person in range(1, 10):
         rows = [f"{file},{file.parent.name},{'test' if file.name[1] == str(person) else 'train'}" for file in files]
         (tmp_path / "people.csv").write_text("\n".join(["path,label,split", *rows]))
-        options = (
-            f"--pool change --kinds knn --neighbours 1 --views.sampling uniform --workers 0 --out {tmp_path / 'p'}"
-        )
+        views = "--views.sampling uniform --views.size 32 --views.clips 4"
+        options = f"{views} --pool change --kinds knn --neighbours 1 --workers 0 --out {tmp_path / 'p'}"
         data = f"--data.path {tmp_path / 'people.csv'} --data.split train --data.test-split test --device cpu"
         assert main(["probe", str(tmp_path / "m.safetensors"), *data.split(), *options.split()]) == 0
         found = json.loads((tmp_path / "p" / "probe.json").read_text())
         assert (found["train"], found["test"]) == (64, 8)
         right += 8 * found["probes"]["knn"]["top1"]
-    assert right / 72 >= 0.95
+    assert right / 72 >= 0.97
