@@ -13,7 +13,7 @@ from motionmae.config import Mix, Model
 from motionmae.errors import MotionMAEError
 from motionmae.models.classifier import Classifier, load_classifier
 from motionmae.models.encoder import Block
-from motionmae.objectives.classification import Classification, beta, boxes, mix, smooth
+from motionmae.objectives.classification import Classification, beta, boxes, mix, partners, smooth
 from motionmae.training.optim import parameter_groups
 
 SMALL = Model(frames=4, size=16, cube=(2, 8, 8), width=24, depth=2, heads=3)
@@ -107,7 +107,8 @@ def test_cutmix_puts_the_same_box_into_every_frame():
     taken = (mixed != clip).any(1)
     assert taken.any()
     assert torch.equal(taken, taken[:, :1].expand_as(taken))
-    assert torch.equal(mixed[taken[:, None].expand_as(mixed)], clip.flip(0)[taken[:, None].expand_as(mixed)])
+    other = clip[[1, 0, 3, 2, 5, 4, 7, 6]]
+    assert torch.equal(mixed[taken[:, None].expand_as(mixed)], other[taken[:, None].expand_as(mixed)])
 
 
 def test_boxes_equal_their_definition_pixel_by_pixel():
@@ -129,6 +130,31 @@ def test_mixing_depends_on_the_keys_alone():
     other = mix(clip, targets, batch["key"] + 1, Mix())
     assert torch.equal(first[0], again[0])
     assert not torch.equal(first[0], other[0])
+
+
+def test_partners_pair_neighbouring_videos_and_never_a_video_with_itself():
+    assert partners(7, 1).tolist() == [1, 0, 3, 2, 5, 4, 6]
+    assert partners(8, 2).tolist() == [3, 2, 1, 0, 7, 6, 5, 4]
+    for repeats in (1, 2, 3):
+        partner, video = partners(12 * repeats, repeats), torch.arange(12 * repeats) // repeats
+        assert (video[partner] != video).all()
+        assert torch.equal(partner[partner], torch.arange(12 * repeats))
+
+
+@pytest.mark.parametrize(("repeats", "micro"), [(1, 2), (1, 4), (2, 4)])
+def test_accumulated_micro_batches_are_mixed_as_the_joined_batch(repeats, micro):
+    objective = Classification(Classifier(SMALL, NAMES), Mix(), repeats=repeats)
+    with torch.no_grad():
+        objective.head.linear.weight.normal_()
+    batch, gradients = batch_of(8), []
+    for size in (8, micro):
+        objective.zero_grad()
+        for at in range(0, 8, size):
+            part = objective({name: value[at : at + size] for name, value in batch.items()})
+            (part["loss"] * size / 8).backward()
+        gradients.append([value.grad for value in objective.parameters()])
+    for joined, accumulated in zip(*gradients, strict=True):
+        torch.testing.assert_close(accumulated, joined, atol=1e-6, rtol=1e-5)
 
 
 def test_nothing_is_mixed_or_augmented_in_eval_mode():

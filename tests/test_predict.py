@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from fractions import Fraction
 
 import pytest
 import torch
+import zoo
 
 from motionmae.cli import main
 from motionmae.config import Compute, Finetune, Labelled, Model, Viewing
 from motionmae.data.synthetic import render
-from motionmae.data.video import probe, read_frames, write_video
+from motionmae.data.video import Video, open_video, probe, read_frames, write_video
 from motionmae.errors import MotionMAEError
 from motionmae.models.classifier import Classifier
 from motionmae.models.weights import save
@@ -92,7 +94,7 @@ def test_any_length_size_and_rate(model, tmp_path, frames, capsys):
         tmp_path / "v.mp4", torch.randint(0, 255, (frames, 18, 70, 3), dtype=torch.uint8), Fraction(30000, 1001)
     )
     assert ask(model, tmp_path / "v.mp4", "--every", "0.3") == 0
-    assert "0:00 to 0:00" in capsys.readouterr().out
+    assert "0:00.0 to 0:0" in capsys.readouterr().out
     assert ask(model, tmp_path / "v.mp4", "--views.sampling", "dense", "--views.stride", "3") == 0
 
 
@@ -103,6 +105,32 @@ def test_rendering_keeps_the_video_and_writes_into_its_foot(model, video, tmp_pa
     assert (after.frames, after.rate, after.height, after.width) == (before.frames, before.rate, 48, 48)
     change = (read_frames(out).float() - read_frames(video).float()).abs().mean((0, 2, 3))
     assert change[20:].mean() > 3 * change[:14].mean()
+
+
+def test_a_video_of_variable_rate_keeps_its_time_when_rendered(model, tmp_path):
+    """Each frame shows its number; after half of the 2.4 s it is the one that was then on screen."""
+    source = zoo.encode(tmp_path / "v.mkv", "libx264", times=zoo.jittered, clock=zoo.SLOW_CLOCK, size=(96, 128))
+    assert ask(model, source, "--top", "1", "--render", tmp_path / "out.mp4") == 0
+    with open_video(source) as before, open_video(tmp_path / "out.mp4") as after:
+        assert float(after.duration) == pytest.approx(float(before.duration), rel=0.01)
+        for time in (0.1, 0.6, 1.2, 1.9):
+            shown, wanted = after.read(after.at([time + 0.02]))[0], before.at([time])[0]
+            assert abs(zoo.number_of(shown.numpy()) - wanted) <= 1
+
+
+def test_a_long_video_may_take_longer_than_one_read_may(model, video, tmp_path, monkeypatch):
+    """The clock jumps by 40 s with each read; the limit of 60 s is one read's, not the video's."""
+    jump, read = [0.0], Video.read
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + jump[0])
+
+    def slow(self, indices=None):
+        found = read(self, indices)
+        jump[0] += 40
+        return found
+
+    monkeypatch.setattr(Video, "read", slow)
+    assert ask(model, video, "--every", "0.2s", "--batch", "1", "--render", tmp_path / "out.mp4") == 0
 
 
 def test_a_folder_is_searched_and_a_broken_file_is_passed_over(model, video, tmp_path, capsys):
@@ -124,7 +152,13 @@ def test_a_wrong_time_is_one_sentence(every):
 def test_mistakes_are_one_sentence(model, video, tmp_path, capsys):
     assert ask(model) == 2
     assert ask(model, tmp_path / "nothing.mp4") == 2
-    assert ask(model, video, video, "--render", tmp_path / "x.mp4") == 2
+    (other := tmp_path / "other.mp4").write_bytes(video.read_bytes())
+    assert ask(model, video, other, "--render", tmp_path / "x.mp4") == 2
+    assert ask(model, other, "--render", tmp_path / "x.avi") == 2
+    assert ask(model, other, "--render", other) == 2
+    assert other.read_bytes() == video.read_bytes()
+    assert ask(model, video, "--top", "0") == 2
+    assert ask(model, video, "--window", "1s") == 2
     assert ask(model, video, "--json", tmp_path / "no" / "x.json") == 2
     assert ask("", video) == 2
-    assert capsys.readouterr().err.count("motionmae:") == 5
+    assert capsys.readouterr().err.count("motionmae:") == 9

@@ -233,12 +233,58 @@ def test_features_are_the_encoders_tokens(settings, tmp_path):
     views = evaluate.settle(settings.views, {}, SMALL)
     files = sorted((tmp_path / "test").rglob("*.mp4"))
     encoder, here = load(settings.model), Runtime(torch.device("cpu"), None)
-    found = probe.features(encoder, files, views, settings, here, tmp_path / "f.safetensors", True)
+    found = probe.features(encoder, files, views, settings, here, tmp_path / "f.safetensors")
     with torch.no_grad():
         tokens = encoder(torch.stack([evaluate.cut(files, views)[at][0]["clip"] for at in range(len(files))]))
     torch.testing.assert_close(found["tokens"].float(), tokens, atol=2e-3, rtol=2e-3)
     torch.testing.assert_close(found["slots"][:, 1], tokens[:, 4:].mean(1), atol=1e-5, rtol=1e-5)
     assert found["slots"].shape == (9, 2, 24)
+
+
+def test_change_is_each_places_deviation_over_time_averaged_over_the_views(settings, tmp_path):
+    from motionmae import load
+    from motionmae.tasks import evaluate
+    from motionmae.training.runtime import Runtime
+
+    config = replace(settings, pool="change", kinds=("knn",), views=Viewing(clips=2, crops=1, stride=2))
+    views = evaluate.settle(config.views, {}, SMALL)
+    files = sorted((tmp_path / "test").rglob("*.mp4"))
+    encoder, here = load(settings.model), Runtime(torch.device("cpu"), None)
+    found = probe.features(encoder, files, views, config, here, tmp_path / "f.safetensors")
+    with torch.no_grad():
+        clips = torch.stack([torch.stack([v["clip"] for v in evaluate.cut(files, views)[at]]) for at in range(9)])
+        slots = encoder(clips.flatten(0, 1)).view(9, 2, 2, 4, 24)
+    torch.testing.assert_close(
+        found["change"], (slots[:, :, 0] - slots[:, :, 1]).abs().mean(1) / 2, atol=1e-5, rtol=1e-5
+    )
+    assert set(found) == {"slots", "change"}
+
+
+def test_a_video_of_each_class_alone_leaves_none_to_choose_by_and_more_neighbours_than_videos_are_all(
+    settings, tmp_path
+):
+    few = replace(settings, kinds=("knn", "linear"), neighbours=(100,))
+    probe.run(replace(few, data=replace(few.data, fraction=0.1)))
+    found = json.loads((tmp_path / "probe" / "probe.json").read_text())
+    assert found["train"] == 3
+    assert found["probes"]["knn"]["setting"] == 3
+    assert found["probes"]["linear"]["setting"] == sorted(few.rates)[len(few.rates) // 2]
+
+
+@pytest.mark.parametrize(
+    ("option", "changes"),
+    [
+        ("kinds", {"kinds": ()}),
+        ("neighbours", {"neighbours": (0, 1)}),
+        ("rates", {"rates": (0.0,)}),
+        ("temperature", {"temperature": 0.0}),
+        ("epochs", {"epochs": 0}),
+        ("penalty", {"penalty": -1.0}),
+    ],
+)
+def test_settings_that_fit_no_probe_are_refused_by_name(option, changes):
+    with pytest.raises(MotionMAEError, match=f"--{option}"):
+        probe.check(replace(Probe("model"), **changes))
 
 
 def test_a_probe_without_test_videos_is_refused(settings):

@@ -12,7 +12,7 @@ from motionmae.config.model import Model
 from motionmae.config.run import Compute, Optim, Run
 
 ProbeKind = Literal["knn", "logistic", "linear", "linear-bn", "attentive"]
-Pool = Literal["mean", "time"]
+Pool = Literal["mean", "time", "change"]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ class Probe:
     """k-NN by cosine; logistic regression to its optimum; linear by SGD, without and with batch norm; one
     cross-attention query over all tokens."""
     pool: Pool = "mean"
-    """What all but attentive see of a video: the mean token, or the mean token of each time slot, one after another."""
+    """What all but attentive see of a video: the mean token; the mean token of each time slot, one after another; or,
+    place by place, how much the tokens change over time (their standard deviation)."""
     untrained: bool = False
     """Forget the weights: the same encoder at its start, for comparison."""
     neighbours: tuple[int, ...] = (1, 5, 10, 20, 50)

@@ -8,6 +8,7 @@ decoding starts at the key frame that the wanted picture needs. Where times cann
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -60,7 +61,8 @@ class VideoInfo:
 
 
 def open_video(path: str | os.PathLike[str], limit: float = 60.0) -> Video | Images:
-    """A video or a folder of frames, opened for several reads: a context manager. `limit` bounds the seconds."""
+    """A video or a folder of frames, opened for several reads: a context manager. `limit` bounds the seconds of
+    opening it, and of each read."""
     return Images(path) if os.path.isdir(path) else Video(path, limit)
 
 
@@ -130,7 +132,8 @@ class Video:
     """An open video file: a context manager for several reads from one opening."""
 
     def __init__(self, path: str | os.PathLike[str], limit: float = 60.0):
-        """`limit` bounds the seconds from now on: any method raises VideoError when they are over."""
+        """`limit` bounds the seconds from now on, and again those from the start of each `read`: any method raises
+        VideoError when they are over."""
         self.source = Source(path, limit)
         self.path, self.table = self.source.path, self.source.table
         try:
@@ -163,6 +166,7 @@ class Video:
 
         In any order, and again from the first where the way by the times turns out wrong: the last one counts.
         """
+        self.source.deadline = time.monotonic() + self.source.limit  # a long video may be read for longer, bit by bit
         if indices is None:
             missing, coming = {0}, self._count(None)
         else:

@@ -205,7 +205,9 @@ def _from_videomae(state: dict[str, Tensor], args: Any, path: Path, heads: int |
     width, cube = len(kernel), (kernel.shape[2], kernel.shape[3], kernel.shape[4])
     heads = heads or HEADS.get(width)
     if heads is None:
-        raise MotionMAEError(f"{path}: the number of heads of a width of {width} is not known; say load(…, heads=N)")
+        raise MotionMAEError(
+            f"{path}: the number of heads of a width of {width} is not known; say --heads N, or load(…, heads=N)"
+        )
     size = size or int(getattr(args, "input_size", 0)) or (224 if cube == (2, 16, 16) else 0)
     model = Model(
         frames=int(getattr(args, "num_frames", 16)), size=size, cube=cube, width=width, depth=_depth(ours, "encoder"),

@@ -59,40 +59,51 @@ def boxes(
     return inside[0][:, :, None] & inside[1][:, None, :]
 
 
+def partners(count: int, repeats: int) -> Int[Tensor, " {count}"]:
+    """The place of the clip that each of `count` clips is mixed with: of two neighbouring videos' clips, `repeats` of
+    each, the mirrored one. So a batch cut into whole such groups is mixed as the batch itself. Of a last group that is
+    not whole the clips have their partners among themselves, a single one in itself."""
+    place = torch.arange(count)
+    first = place - place % (2 * repeats)
+    return first + (first + 2 * repeats).clamp(max=count) - 1 - place
+
+
 def mix(
-    clip: Clip, targets: Float[Tensor, "b classes"], keys: Int[Tensor, " b"], config: Mix
+    clip: Clip, targets: Float[Tensor, "b classes"], keys: Int[Tensor, " b"], config: Mix, repeats: int = 1
 ) -> tuple[Clip, Float[Tensor, "b classes"]]:
-    """Each clip mixed with the one at the mirrored place of the batch, and its target alike.
+    """Each clip mixed with its partner, and its target alike.
 
     Mixup (Zhang et al., 2017, arXiv 1710.09412) blends all pixels, cutmix puts a box of the other clip into all frames;
     with both on, each clip has one of them, with equal chance. How much and where comes from the clip's own key.
     """
+    partner = partners(len(clip), repeats).to(clip.device)
     draws = noise.uniform(keys, 4, MIX_STREAM)
     cut = draws[:, 0] < {(True, True): 0.5, (False, True): 1.0}.get((config.mixup > 0, config.cutmix > 0), 0.0)
     own = torch.ones_like(draws[:, 1])  # the share of a clip that stays its own
     if config.mixup > 0:
         own = beta(draws[:, 1], config.mixup)
     blend = torch.where(cut, 1.0, own)[:, None, None, None, None]
-    other = clip.flip(0)
+    other = clip[partner]
     mixed = torch.lerp(other, clip, blend)
     if config.cutmix > 0:
         box = boxes(draws[:, 2:], 1 - beta(draws[:, 1], config.cutmix), *clip.shape[3:]) & cut[:, None, None]
         mixed = torch.where(box[:, None, None], other, mixed)
         own = torch.where(cut, 1 - box.float().mean((1, 2)), own)
-    return mixed, torch.lerp(targets.flip(0), targets, own[:, None])
+    return mixed, torch.lerp(targets[partner], targets, own[:, None])
 
 
 class Classification(nn.Module):
     """A batch to its loss: `clip`, [b c t h w], uint8 or float in [0, 1], its `label` and its `key`, both [b].
 
-    In training mode clips pass through `augment` (from clips and keys to clips) and are mixed.
+    In training mode clips pass through `augment` (from clips and keys to clips) and are mixed; every `repeats` clips
+    after one another are of one video.
     """
 
-    def __init__(self, classifier: Classifier, config: Mix, augment: AugmentClips | None = None):
+    def __init__(self, classifier: Classifier, config: Mix, augment: AugmentClips | None = None, repeats: int = 1):
         super().__init__()
         # The parts and not the classifier: their names in a checkpoint are then those of every other checkpoint.
         self.encoder, self.head = classifier.encoder, classifier.head
-        self.classes, self.config, self.augment = len(classifier.names), config, augment
+        self.classes, self.config, self.augment, self.repeats = len(classifier.names), config, augment, repeats
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Float[Tensor, ""]]:
         """`loss`; `cross_entropy_ratio`, the loss over that of equal scores; `top1`, the share of clips in [0, 1] whose
@@ -102,7 +113,7 @@ class Classification(nn.Module):
             if self.augment is not None:
                 clip = self.augment(clip, batch["key"])
             if self.config.mixup > 0 or self.config.cutmix > 0:
-                clip, targets = mix(to_unit(clip, torch.float32), targets, batch["key"], self.config)
+                clip, targets = mix(to_unit(clip, torch.float32), targets, batch["key"], self.config, self.repeats)
         scores = self.logits(clip).float()
         loss = F.cross_entropy(scores, targets)
         right = (scores.argmax(1) == targets.argmax(1)).float().mean()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from motionmae.report import page
 
-SMALL = 16  # classes up to which the confusions are a table
+SMALL = 16  # classes up to which the confusions are a table of numbers, and not a picture
 
 
 def write(folder: Path, figures: dict[str, Any], mistakes: Sequence[tuple[str, Shaped[Tensor, "c t h w"]]]) -> None:
@@ -30,6 +30,8 @@ def write(folder: Path, figures: dict[str, Any], mistakes: Sequence[tuple[str, S
 
 def _headline(figures: dict[str, Any]) -> str:
     names = {"top1": "top-1", "top5": "top-5", "mean_class": "mean over classes"}
+    if len(figures["classes"]) <= 5:
+        del names["top5"]  # it is 100 % whatever the model says
     rows = [(told, f"{figures[name]:.1%}") for name, told in names.items()]
     return page.section("Accuracy", page.table(("figure", "value"), rows))
 
@@ -60,16 +62,20 @@ def _classes(figures: dict[str, Any]) -> str:
 
 def _confusions(figures: dict[str, Any], path: Path) -> str:
     names, table = figures["classes"], torch.tensor(figures["confusion"])
-    Image.fromarray(heat(table).numpy()).save(path)
-    parts = [page.picture(path, "Rows: the class; columns: what it was taken for; both in the order of the model.")]
     if len(names) <= SMALL:
         rows = [(name, *(str(count) for count in row)) for name, row in zip(names, table.tolist(), strict=True)]
-        parts.append(page.table(("class", *names), rows))
+        words = "Rows: the class; columns: what it was taken for."
+        parts = [page.text(words), page.table(("class", *names), rows)]
+    else:
+        Image.fromarray(heat(table).numpy()).save(path)
+        words = "Rows: the class; columns: what it was taken for; both in the order of the model."
+        parts = [page.picture(path, words)]
     wrong = table - table.diagonal().diag()
     most = wrong.flatten().argsort(descending=True, stable=True)[:10].tolist()
     pairs = [(at // len(names), at % len(names)) for at in most]
     rows = [(names[a], names[b], str(int(wrong[a, b]))) for a, b in pairs if wrong[a, b]]
-    parts.append(page.table(("class", "taken for", "videos"), rows))
+    if rows:
+        parts += [page.text("The most frequent:"), page.table(("class", "taken for", "videos"), rows)]
     return page.section("Confusions", *parts)
 
 

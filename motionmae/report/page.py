@@ -15,7 +15,8 @@ _STYLE = """
 :root{color-scheme:light dark;--line:#8884;--soft:#8881}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
 h1{margin-bottom:.2rem}h2{margin-top:2.2rem}p.lead{opacity:.75;margin-top:0}
-table{border-collapse:collapse}td,th{padding:.3rem .9rem;border-bottom:1px solid var(--line);text-align:right}
+table{border-collapse:collapse;margin:.6rem 0}
+td,th{padding:.3rem .9rem;border-bottom:1px solid var(--line);text-align:right}
 td:first-child,th:first-child{text-align:left}tr.strong td{font-weight:600;background:var(--soft)}
 figure{margin:1rem 0}figcaption{opacity:.75;font-size:.9rem}
 img.pixels{image-rendering:pixelated;width:100%;max-width:56rem;border:1px solid var(--line)}

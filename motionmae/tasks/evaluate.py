@@ -66,6 +66,8 @@ def run(config: Evaluate) -> None:
     """Test `config.model` on `config.data.path`; prints the figures and writes them, the predictions and a report."""
     here = start(config.compute)
     with runtime.leaving(here):
+        if config.mistakes < 0:
+            raise MotionMAEError(f"--mistakes must be at least 0, it is {config.mistakes}")
         classifier, made_with = load_classifier(config.model, config.heads)
         views = settle(config.views, made_with, classifier.encoder.config)
         labels = labelled(find(Data(**asdict(config.data))), classifier.names, config.data.path)
@@ -75,6 +77,8 @@ def run(config: Evaluate) -> None:
 
 def start(compute: Compute) -> Runtime:
     """The runtime of a command that trains nothing."""
+    if compute.batch < 1:
+        raise MotionMAEError(f"--batch must be at least 1, it is {compute.batch}")
     return runtime.start(Run(device=compute.device, precision=compute.precision, threads=compute.threads))
 
 
@@ -92,10 +96,22 @@ def settle(asked: Viewing, made_with: dict[str, Any], model: Model) -> Viewing:
     for name in (item.name for item in fields(Viewing)):
         options = (getattr(asked, name), own.get(name), usual[name])
         chosen[name] = next((value for value in options if value is not None), None)
+    if not chosen["size"] and asked.size is None:
+        raise MotionMAEError("the checkpoint does not say the size of its frames: set --views.size")
     for name in ("clips", "crops", "frames", "size", "stride"):
         if chosen[name] < 1:
             raise MotionMAEError(f"--views.{name} must be at least 1, it is {chosen[name]}")
+    if chosen["fps"] is not None and chosen["fps"] <= 0:
+        raise MotionMAEError(f"--views.fps must be above 0, it is {chosen['fps']:g}")
+    fits("views", chosen["frames"], chosen["size"], model)
     return Viewing(**chosen)
+
+
+def fits(section: str, frames: int, size: int, model: Model) -> None:
+    """Raise MotionMAEError where a clip of so many frames and pixels cannot be cut into the model's cubes."""
+    for name, value, cube in (("frames", frames, model.cube[0]), *(("size", size, side) for side in model.cube[1:])):
+        if value < 1 or value % cube:
+            raise MotionMAEError(f"--{section}.{name} {value} must be a positive multiple of the model's cube, {cube}")
 
 
 def labelled(videos: Videos, names: Sequence[str], path: str) -> Labels:
@@ -224,9 +240,10 @@ def measure(
 def summary(figures: dict[str, Any]) -> str:
     """The figures that a person looks at first, in two lines."""
     views = figures["views"]
+    top5 = f", top-5 {figures['top5']:.1%}" if len(figures["classes"]) > 5 else ""
     text = (
-        f"{figures['videos']} videos, {views['clips']} x {views['crops']} views: top-1 {figures['top1']:.1%}, top-5 "
-        f"{figures['top5']:.1%}, mean over classes {figures['mean_class']:.1%}, calibration error "
+        f"{figures['videos']} videos, {views['clips']} x {views['crops']} views: top-1 {figures['top1']:.1%}{top5}, "
+        f"mean over classes {figures['mean_class']:.1%}, calibration error "
         f"{figures['calibration_error']:.1%}"
     )
     orders = ", ".join(f"{name} {value:.1%}" for name, value in figures["orders"].items())
@@ -240,7 +257,7 @@ def write_predictions(path: Path, probabilities: Float[Tensor, "n classes"], lab
         writer.writerow(["video", "label", "prediction", *labels.names])
         best = probabilities.argmax(1).tolist()
         for video, label, guess, row in zip(labels.files, labels.numbers, best, probabilities.tolist(), strict=True):
-            writer.writerow([video, labels.names[label], labels.names[guess], *(f"{value:.6g}" for value in row)])
+            writer.writerow([video, labels.names[label], labels.names[guess], *(f"{value:.9g}" for value in row)])
 
 
 def worst(

@@ -25,7 +25,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.models.classifier import Classifier, load_classifier
 from motionmae.tasks import evaluate
 from motionmae.training import runtime
-from motionmae.training.runtime import Runtime, clock
+from motionmae.training.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,20 @@ def run(config: Predict) -> None:
     """Tell the classes of each video; one that cannot be read is told on stderr and passed over, unless none can."""
     here = evaluate.start(config.compute)
     with runtime.leaving(here):
+        if config.top < 1:
+            raise MotionMAEError(f"--top must be at least 1, it is {config.top}")
+        if config.window and not config.every:
+            raise MotionMAEError("--window needs --every, the seconds from one window's start to the next")
         classifier, made_with = load_classifier(config.model, config.heads)
         views = evaluate.settle(config.views, made_with, classifier.encoder.config)
         classifier.to(here.device)
         files = listed(config.videos)
         if config.render and len(files) != 1:
             raise MotionMAEError(f"--render writes one video, {len(files)} were named")
+        if config.render and not config.render.endswith(".mp4"):
+            raise MotionMAEError(f"--render {config.render}: expected a name that ends in .mp4")
+        if config.render and os.path.exists(config.render) and os.path.samefile(config.render, files[0]):
+            raise MotionMAEError(f"--render {config.render}: is the video itself, which is only read")
         found: dict[Path, list[Window]] = {}
         for file in files:
             try:
@@ -74,7 +82,7 @@ def listed(names: Sequence[str]) -> list[Path]:
         if not os.path.exists(name):
             raise MotionMAEError(f"{name}: there is no such file or folder")
         files += find(Data(path=name)).paths if os.path.isdir(name) else [Path(name)]
-    return files
+    return list(dict.fromkeys(files))
 
 
 def seconds(text: str, option: str) -> Fraction:
@@ -159,8 +167,14 @@ def table(file: Path, windows: Sequence[Window], names: tuple[str, ...], top: in
     lines = [str(file)]
     for window in windows:
         told = "  ".join(f"{name} {value:.1%}" for name, value in best(window, names, top))
-        lines.append(f"  {clock(window.start)} to {clock(window.end)}  {told}")
+        lines.append(f"  {moment(window.start)} to {moment(window.end)}  {told}")
     return "\n".join(lines)
+
+
+def moment(seconds: float) -> str:
+    """Minutes, seconds and tenths, such as 1:02.5."""
+    minutes, rest = divmod(round(seconds * 10), 600)
+    return f"{minutes}:{rest / 10:04.1f}"
 
 
 def write_json(where: str, found: dict[Path, list[Window]], names: tuple[str, ...], top: int) -> None:
@@ -190,15 +204,18 @@ def write_json(where: str, found: dict[Path, list[Window]], names: tuple[str, ..
 
 
 def render(file: Path, windows: Sequence[Window], names: tuple[str, ...], out: str) -> None:
-    """The video, frame by frame, with the three likeliest classes of the latest window that has begun."""
+    """The video at its mean rate, with the three likeliest classes of the latest window that has begun."""
 
     def frames() -> Iterator[UInt8[Tensor, "h w c"]]:
         with open_video(file) as video:
-            count = len(video)
-            begun = np.searchsorted(video.at([Fraction(window.start) for window in windows]), range(count), "right")
-            for at in range(0, count, 16):  # a few at a time: little memory however long the video
-                for number, picture in enumerate(video.read(list(range(at, min(at + 16, count)))), at):
-                    yield labelled(picture, best(windows[max(0, begun[number] - 1)], names, 3))
+            shown = list(range(len(video)))
+            if not getattr(video, "constant", True):  # at a constant rate some frames are shown longer, some not at all
+                shown = video.at([number / Fraction(video.rate) for number in shown])
+            begun = np.searchsorted(video.at([Fraction(window.start) for window in windows]), shown, "right")
+            for at in range(0, len(shown), 16):  # a few at a time: little memory however long the video
+                few = slice(at, at + 16)
+                for picture, window in zip(video.read(shown[few]), begun[few].tolist(), strict=True):
+                    yield labelled(picture, best(windows[max(0, window - 1)], names, 3))
 
     with open_video(file) as video:
         rate = video.rate

@@ -19,7 +19,7 @@ from motionmae.data.sources import Videos, find
 from motionmae.errors import MotionMAEError
 from motionmae.models import weights
 from motionmae.models.encoder import VideoEncoder
-from motionmae.models.tokens import clip_grid
+from motionmae.models.tokens import grid_of
 from motionmae.objectives import probing
 from motionmae.tasks import evaluate, finetune
 from motionmae.training import runtime
@@ -29,6 +29,8 @@ from motionmae.training.runtime import Runtime
 HELD = 0.2  # share of the training videos by which a probe's setting is chosen
 
 Features = dict[str, Tensor]
+"""Of n videos: `slots`, float32 [n t d], each time slot's mean token; where they are needed, `change`, float32 [n s d],
+the standard deviation over time of the tokens at each place, and `tokens`, float16 [n k d], all of them."""
 Scores = dict[Any, Float[Tensor, "m classes"]]
 Fit = Callable[[Features, Int[Tensor, " n"], Features], Scores]
 
@@ -37,21 +39,21 @@ def run(config: Probe) -> None:
     """Fit the probes on `config.data.path`, test them on `config.data.test`; prints and writes a table."""
     here = evaluate.start(config.compute)
     with runtime.leaving(here):
-        if not config.model:
-            raise MotionMAEError("say which model: a run folder, or a checkpoint with an encoder")
+        check(config)
         found = weights.read(config.model, config.heads)
         views = evaluate.settle(config.views, found.config, found.model)
         videos, tests = sources(config)
         known = evaluate.labelled(videos, sorted(set(videos.labels)), config.data.path)
+        if len(known.names) < 2:
+            raise MotionMAEError(f"--data.path {config.data.path}: a probe needs two classes, it has {known.names}")
         test = evaluate.labelled(tests, known.names, config.data.test or config.data.path)
         kept = finetune.share(known.numbers, config.data.fraction, config.seed)
         train = replace(known, files=[known.files[at] for at in kept], numbers=[known.numbers[at] for at in kept])
         encoder = encoder_of(config, found)
         name = "probe-untrained" if config.untrained else "probe"
         folder = Path(config.out) if config.out else evaluate.beside(config.model, name)
-        whole = "attentive" in config.kinds
         parts = [
-            features(encoder, files, views, config, here, folder / f"features-{split}.safetensors", whole)
+            features(encoder, files, views, config, here, folder / f"features-{split}.safetensors")
             for split, files in (("train", train.files), ("test", test.files))
         ]
         if here.main:
@@ -61,6 +63,23 @@ def run(config: Probe) -> None:
             content = {"train": len(train.files), "test": len(test.files), "views": asdict(views), "probes": table}
             (folder / "probe.json").write_text(json.dumps(content, indent=1) + "\n")
             here.say(f"{len(train.files)} videos to fit on, {len(test.files)} to test on\n{told(table)}\n{folder}")
+
+
+def check(config: Probe) -> None:
+    """Raise MotionMAEError for settings that no probe can be fitted with."""
+    if not config.model:
+        raise MotionMAEError("say which model: a run folder, or a checkpoint with an encoder")
+    if not config.kinds:
+        raise MotionMAEError("--kinds names no probe")
+    for name in ("neighbours", "rates"):
+        values = getattr(config, name)
+        if not values or min(values) <= 0:
+            raise MotionMAEError(f"--{name} must be numbers above 0, they are {values}")
+    for name in ("temperature", "epochs"):
+        if getattr(config, name) <= 0:
+            raise MotionMAEError(f"--{name} must be above 0, it is {getattr(config, name)}")
+    if config.penalty < 0:
+        raise MotionMAEError(f"--penalty must not be negative, it is {config.penalty}")
 
 
 def sources(config: Probe) -> tuple[Videos, Videos]:
@@ -83,43 +102,67 @@ def encoder_of(config: Probe, found: weights.Checkpoint) -> VideoEncoder:
 
 
 def features(
-    encoder: VideoEncoder, files: Sequence[Path], views: Viewing, config: Probe, here: Runtime, path: Path, whole: bool
+    encoder: VideoEncoder, files: Sequence[Path], views: Viewing, config: Probe, here: Runtime, path: Path
 ) -> Features:
-    """`slots`, float32 [n t d]: each time slot's mean token, averaged over the views; and, if `whole`, `tokens`,
-    float16 [n k d]. Read from `path` where the same encoder, views and videos made it, else computed and kept there."""
-    stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    made_by = json.dumps({"encoder": checksum(encoder.state_dict()), "views": asdict(views), "videos": stamps})
+    """The features that the probes of `config` need, averaged over the views. Read from `path` where the same encoder,
+    precision, views and videos made them, else computed and kept there."""
+    wanted = [
+        name for name, use in (("change", config.pool == "change"), ("tokens", "attentive" in config.kinds)) if use
+    ]
+    wanted.insert(0, "slots")
+    made_by = json.dumps(
+        {
+            "encoder": checksum(encoder.state_dict()),
+            "precision": str(here.dtype),
+            "views": asdict(views),
+            "videos": [stamp(file) for file in files],
+        }
+    )
     if path.is_file():
         with safe_open(str(path), "pt") as content:
-            names = {"slots", "tokens"} if whole else {"slots"}
-            if (content.metadata() or {}).get("made_by") == made_by and names <= set(content.keys()):
-                return {name: content.get_tensor(name) for name in sorted(names)}
+            if (content.metadata() or {}).get("made_by") == made_by and set(wanted) <= set(content.keys()):
+                return {name: content.get_tensor(name) for name in wanted}
     encoder.to(here.device)
     here.say(f"features of {len(files)} videos")
-    dataset = evaluate.cut(files, views)
+    assert views.frames is not None
+    assert views.size is not None
+    slots, rows, columns = grid_of(views.frames, views.size, views.size, encoder.config.cube)
+    counts = {"slots": slots, "change": rows * columns, "tokens": slots * rows * columns}
 
-    def pooled(clip: Tensor) -> Tensor:
-        tokens, (slots, _, _) = encoder(clip).float(), clip_grid(clip, encoder.config.cube)
-        return tokens if whole else tokens.unflatten(1, (slots, -1)).mean(2)
+    def seen(clip: Tensor) -> Tensor:
+        tokens = encoder(clip).float()
+        at_places = tokens.unflatten(1, (slots, -1))
+        parts = {"slots": at_places.mean(2), "change": at_places.std(1, correction=0), "tokens": tokens}
+        return torch.cat([parts[name] for name in wanted], 1)
 
-    found = evaluate.watch(pooled, dataset, config.compute, here)["views"]
+    found = evaluate.watch(seen, evaluate.cut(files, views), config.compute, here)["views"]
     encoder.cpu()
-    slots = (views.frames or 0) // encoder.config.cube[0]
-    result = {"slots": found.unflatten(1, (slots, -1)).mean(2)} | ({"tokens": found.half()} if whole else {})
+    result = dict(zip(wanted, found.split([counts[name] for name in wanted], 1), strict=True))
+    if "tokens" in result:
+        result["tokens"] = result["tokens"].half()
     if here.main:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in result.items()}, str(path), {"made_by": made_by})
     return result
 
 
-def probes(config: Probe) -> dict[str, Fit]:
-    """Each kind of probe as a function from features and labels to the scores of each of its settings."""
+def stamp(file: Path) -> tuple[str, int, int]:
+    """What tells whether a video has changed: its path, size and time of change."""
+    about = file.stat()
+    return str(file), about.st_size, about.st_mtime_ns
+
+
+def probes(config: Probe, most: int) -> dict[str, Fit]:
+    """Each kind of probe as a function from features and labels to the scores of each of its settings; `most` is the
+    number of neighbours that there are in any case."""
 
     def pool(found: Features) -> Tensor:
-        return found["slots"].mean(1) if config.pool == "mean" else found["slots"].flatten(1)
+        if config.pool == "mean":
+            return found["slots"].mean(1)
+        return found["slots" if config.pool == "time" else "change"].flatten(1)
 
     def knn(train: Features, labels: Tensor, test: Features) -> Scores:
-        few = [k for k in config.neighbours if k <= len(labels)] or [len(labels)]
+        few = [k for k in config.neighbours if k <= most] or [most]
         votes = {k: probing.knn(pool(train), labels, pool(test), k, config.temperature) for k in few}
         return {k: (vote / vote.sum(1, keepdim=True)).clamp_min(1e-6).log() for k, vote in votes.items()}
 
@@ -151,15 +194,17 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """For each kind: top-1 in [0, 1] of the setting chosen on held-out training videos, and of all settings.
 
-    The chosen setting is fitted again on all training videos; the test videos choose nothing.
+    The chosen setting is fitted again on all training videos; the test videos choose nothing. Where no class has two
+    videos, none can be held out, and the middle setting is taken.
     """
-    fits, table = probes(config), {}
     kept, held = probing.held_out(labels, HELD, config.seed)
+    fits, table = probes(config, len(kept)), {}
     for kind in config.kinds:
-        tried = fits[kind](_rows(train, kept), labels[kept], _rows(train, held))
         scores = fits[kind](train, labels, test)
-        common = {setting: tried[setting] for setting in scores if setting in tried}
-        setting = probing.choose(common, labels[held])
+        setting = sorted(scores)[len(scores) // 2]
+        if len(held):
+            tried = fits[kind](_rows(train, kept), labels[kept], _rows(train, held))
+            setting = probing.choose(tried, labels[held])
         all_of_them = {str(key): probing.accuracy(value, answers) for key, value in scores.items()}
         table[kind] = {"top1": all_of_them[str(setting)], "setting": setting, "all": all_of_them}
     return table
