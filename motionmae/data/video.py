@@ -313,9 +313,8 @@ class Video:
             raise VideoError(self.path, f"frame {number} is damaged")
         height, width = self.shape
         picture = _reformatter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
-        beside = SideDataContainer(
-            frame
-        )  # frame.side_data would keep it, and it the frame: both wait for the collector
+        # frame.side_data would keep this, and this keeps the frame: the two would wait for the garbage collector.
+        beside = SideDataContainer(frame)  # pyright: ignore[reportCallIssue]
         if "DISPLAYMATRIX" not in beside:
             return picture
         a, b, _, c, d = np.frombuffer(bytes(beside["DISPLAYMATRIX"]), dtype="<i4")[:5].tolist()
