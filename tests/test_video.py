@@ -183,8 +183,8 @@ def test_time_is_bounded(tmp_path: Path):
     with pytest.raises(VideoError, match="not done after 0 s"):
         probe(path, limit=0.0)
     with Video(path) as film:
-        film.source.deadline = 0.0
-        with pytest.raises(VideoError, match="not done after"):
+        film.source.limit = 0.0
+        with pytest.raises(VideoError, match="not done after 0 s"):
             film.read([30])
 
 
