@@ -34,7 +34,7 @@ class Features:
     stride: int | None = None
     """Pixels from one cell to the next, by default the cube's side; below it, shifted passes are interleaved."""
     layer: int | None = None
-    """The block whose tokens are used, counted from 1 (0: the embedding, before any); by default the last."""
+    """The block whose tokens are used, counted from 1 (0: the embedding, before any); by default the middle one."""
     batch: int = 4
     """Frames that pass through the encoder at once."""
 
