@@ -59,6 +59,8 @@ def test_an_object_that_is_never_predicted_scores_zero_and_once_it_has_vanished_
     row = score_folder(tmp_path / "predictions", tmp_path, ["a"])["per_object"]
     assert row["a_2"]["J-Mean"] == row["a_2"]["F-Mean"] == 0.5
     assert row["a_1"]["J-Mean"] == 1.0  # a number that is skipped in the first frame is an object that is never there
+    whole = score_folder(tmp_path / "predictions", tmp_path, ["a"])["per_sequence"]["a"]
+    assert {key: (row["a_1"][key] + row["a_2"][key]) / 2 for key in row["a_1"]}.items() <= whole.items()
 
 
 def test_a_number_above_the_objects_is_an_error_that_names_the_file(tmp_path):

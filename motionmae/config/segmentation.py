@@ -29,12 +29,12 @@ class Davis:
 class Features:
     """How one frame becomes a grid of features."""
 
-    entry: Entry = "pair"
+    entry: Entry = "repeat"
     """How a frame fills a cube of two: itself twice, itself after its predecessor, or as the middle of a whole clip."""
     stride: int | None = None
     """Pixels from one cell to the next, by default the cube's side; below it, shifted passes are interleaved."""
     layer: int | None = None
-    """The block whose tokens are used, counted from 1 (0: the embedding, before any); by default the last."""
+    """The block whose tokens are used, counted from 1 (0: the embedding, before any); by default the middle one."""
     batch: int = 4
     """Frames that pass through the encoder at once."""
 
@@ -132,7 +132,7 @@ class BenchSegment:
     """Objects that are carried, beside the background."""
     frames: int = 3
     """Frames to time, of ours and the reference in turns."""
-    entry: Entry = "pair"
+    entry: Entry = "repeat"
     """How a frame fills a cube of two."""
     strides: tuple[int, ...] = ()
     """Pixels from one cell to the next; by default the cube's side and half of it."""

@@ -40,13 +40,14 @@ def dense_features(
 
     A stride below the cube's side takes one pass for each shift of the image by a multiple of it, and interleaves them:
     finer cells, each of which still sees a whole cube (Amir et al., 2021, arXiv 2112.05814, take overlapping patches).
-    `layer` is the block whose output is taken, from 1, 0 the embedding; None is the last. All pass the encoder's norm.
+    `layer` is the block whose output is taken, from 1, 0 the embedding; None is the middle one, `depth` // 2, which
+    carries labels better than the last where it was measured (docs/segmentation.md). All pass the encoder's norm.
     """
     depth = len(encoder.blocks)
     if layer is not None and not 0 <= layer <= depth:
         raise MotionMAEError(f"--features.layer is {layer}: the encoder has the layers 0 to {depth}")
     passes = [
-        _tokens(encoder, shifted, slot, depth if layer is None else layer)
+        _tokens(encoder, shifted, slot, max(1, depth // 2) if layer is None else layer)
         for shifted in _shifts(clips, encoder.config.cube, stride)
     ]
     return _interleave(passes)

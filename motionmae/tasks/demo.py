@@ -61,7 +61,7 @@ def measure(settings: Pretrain, train: Labelled, test: Labelled, out: Path) -> l
 
     def score(name: str, encoder: VideoEncoder | None) -> list[float]:
         source, protocol = Source(name, encoder, here), Propagation(short=0, multiple=0)
-        fine = Features(entry="repeat", stride=settings.model.cube[1] // 2)
+        fine = Features(entry="repeat", stride=settings.model.cube[1] // 2, layer=settings.model.depth)
         found = segment_davis(source, Davis(str(out / "davis")), out / "masks" / name, fine, protocol, False)
         return [100 * found["global"][key] for key in ("J&F-Mean", "J-Mean", "F-Mean")]
 
