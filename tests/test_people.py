@@ -15,6 +15,7 @@ from motionmae.presets import SIZES
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_probe_tells_the_actions_of_a_person_that_is_left_out(shared, tmp_path):
     """72 clips, 4 actions, 9 people; mirror images stay with their person. The encoder is untrained: this holds the
     way from files to figures through the command, not a representation. Chance is 25 %."""
