@@ -27,6 +27,7 @@ def test_a_video_is_followed_both_ways_from_a_mask(tmp_path):
     out = tmp_path / "out"
     (out / "masks").mkdir(parents=True)
     write_mask(out / "masks/00099.png", labels)  # of an earlier run on a longer video
+    (out / "config.json").write_text('{"resolved": {}}')
     command = ["segment", "video", path, "--mask", str(mask), "--at", "3", "--out", str(out), *SMALL]
     assert main([*command, "--points", "22,32"]) == 0
     masks = [read_mask(each) for each in sorted((out / "masks").glob("*.png"))]
@@ -47,6 +48,19 @@ def test_a_video_is_followed_both_ways_from_a_mask(tmp_path):
     assert (track[3]["x"], track[3]["y"], track[3]["confidence"]) == (22, 32, 1)
     assert abs(track[0]["x"] - 16) < 6
     assert abs(track[5]["x"] - 26) < 6
+
+
+@pytest.mark.parametrize("config", [None, '{"optim": {}}'])
+def test_a_folder_with_files_that_are_no_earlier_results_is_left_alone(tmp_path, capsys, config):
+    path, out = clip_file(tmp_path / "v.mp4"), tmp_path / "out"
+    (out / "masks").mkdir(parents=True)
+    write_mask(out / "masks" / "mine.png", scene(0)[1])
+    if config:
+        (out / "config.json").write_text(config)  # of a training run
+    mask = str(out / "masks" / "mine.png")
+    assert main(["segment", "video", path, "--mask", mask, "--out", str(out), *SMALL]) == 2
+    assert f"--out {out}: holds other files" in capsys.readouterr().err
+    assert len(list(out.rglob("*.*"))) == 1 + bool(config)
 
 
 def test_a_video_that_breaks_off_is_followed_up_to_there(tmp_path, capsys):

@@ -7,7 +7,6 @@ from where to fetch, so that any process that opens a video there can do so.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -71,6 +70,8 @@ def hold(file: str) -> IO[str] | None:
     """
     if not os.path.exists(file + NOTE):
         return None
+    import fcntl  # not on Windows, where everything but shards behind addresses works
+
     lock = open(f"{file}.lock", "w")  # noqa: SIM115
     try:
         fcntl.flock(lock, fcntl.LOCK_SH)
@@ -141,6 +142,8 @@ def _blocks(address: str) -> Iterator[bytes]:
 
 def _make_room(folder: str, most: float, kept: str) -> None:
     """Remove the shards that were used longest ago, and are not in use, until the folder holds no more than `most`."""
+    import fcntl
+
     files = []
     for name in os.listdir(folder):
         with contextlib.suppress(OSError):

@@ -76,10 +76,11 @@ def settle(config: Finetune, labels: Sequence[str]) -> tuple[Finetune, weights.C
     check(config)
     start = None if config.init == "none" else weights.read(config.init, config.heads)
     model = replace(config.model if start is None else start.model, norm=False)
-    data = replace(config.data, frames=config.data.frames or model.frames, size=config.data.size or model.size)
-    if not data.size:
+    frames, size = config.data.frames or model.frames, config.data.size or model.size
+    if not size:
         raise MotionMAEError(f"--init {config.init} does not say the size of its frames: set --data.size")
-    evaluate.fits("data", data.frames, data.size, model)
+    evaluate.fits("data", frames, size, model)
+    data = replace(config.data, frames=frames, size=size)
     own = {"sampling": data.sampling, "stride": data.stride, "fps": data.fps, "short": data.short}
     views = evaluate.settle(config.views, {"views": own | {"frames": data.frames, "size": data.size}}, model)
     classes = tuple(number(labels, config.classes)[1])

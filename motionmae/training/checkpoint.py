@@ -9,7 +9,6 @@ every step seeds the generators anew (`Runtime.seed`), so that neither has a sta
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -31,6 +30,11 @@ from motionmae.errors import MotionMAEError
 from motionmae.training import shards
 from motionmae.training.runtime import Runtime
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 SUFFIXES = (".safetensors", ".shards")
 
 
@@ -48,9 +52,10 @@ class State:
 def alone(folder: Path, runtime: Runtime) -> Iterator[None]:
     """Within it no other process trains in the folder. Raises MotionMAEError where one does.
 
-    The lock, on run.lock, ends with the process, however that ends, and the loader's workers do not inherit it.
+    The lock, on run.lock, ends with the process, however that ends, and the loader's workers do not inherit it. On
+    Windows there is none.
     """
-    if not runtime.main:
+    if not runtime.main or fcntl is None:
         yield
         return
     handle = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o666)

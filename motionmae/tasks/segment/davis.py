@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from motionmae.tasks.segment.sequence import (
     check_mask,
     follow,
     image_frames,
+    open_folder,
     open_source,
     resolve,
 )
@@ -39,18 +38,11 @@ RATE = 24.0  # frames a second of the DAVIS videos
 def run(config: SegmentDavis) -> None:
     """Propagate, save, score and report."""
     device = pick_device(config.device)
-    runtime, untrained = (
-        Runtime(device, pick_dtype(config.precision, device)),
-        config.seed if config.untrained else None,
-    )
-    source = open_source(config.model, runtime, config.heads, untrained)
+    runtime = Runtime(device, pick_dtype(config.precision, device))
+    source = open_source(config.model, runtime, config.heads, config.seed if config.untrained else None)
     settings, names = resolve(config.propagation), listed(config.data)
     out = Path(config.out or f"runs/segment-davis-{Path(config.model).stem}{'-untrained' * config.untrained}")
-    for old in ("predictions/*/*.png", "overlays/*.mp4", "scores.json", "index.html"):
-        for path in out.glob(old):
-            path.unlink()
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(asdict(config) | {"resolved": asdict(settings)}, indent=1))
+    open_folder(out, config, settings, ("predictions/*/*.png", "overlays/*.mp4", "scores.json", "index.html"))
     save_masks(source, config.data.path, names, out, config.features, settings, config.overlays)
     scores = None
     if any(len(list_masks(config.data.path, name)) >= 3 for name in names):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from motionmae.config import Features, Propagation
+from motionmae.config import Features, Propagation, SegmentDavis, SegmentVideo
 from motionmae.data.davis import read_images
 from motionmae.data.masks import VOID
 from motionmae.errors import MotionMAEError
@@ -55,6 +56,26 @@ class Frames:
     count: int
     height: int
     width: int
+
+
+def open_folder(out: Path, config: SegmentDavis | SegmentVideo, settings: Settings, made: Sequence[str]) -> None:
+    """A folder for results, with their config.json; what an earlier run `made` there (patterns) is removed.
+
+    Raises MotionMAEError for a folder that holds anything, but no earlier run's config.json: its files are not ours.
+    """
+    about = out / "config.json"
+    if out.is_dir() and any(out.iterdir()):
+        try:
+            ours = "resolved" in json.loads(about.read_text())
+        except (OSError, ValueError):
+            ours = False
+        if not ours:
+            raise MotionMAEError(f"--out {out}: holds other files already; choose a new folder, or an earlier run's")
+    for pattern in made:
+        for old in out.glob(pattern):
+            old.unlink()
+    out.mkdir(parents=True, exist_ok=True)
+    about.write_text(json.dumps(asdict(config) | {"resolved": asdict(settings)}, indent=1))
 
 
 def image_frames(paths: Sequence[Path]) -> Frames:

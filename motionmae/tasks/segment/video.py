@@ -7,7 +7,6 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +29,7 @@ from motionmae.tasks.segment.sequence import (
     check_mask,
     follow,
     image_frames,
+    open_folder,
     open_source,
     resolve,
 )
@@ -58,11 +58,8 @@ def run(config: SegmentVideo) -> None:
     if source.name == "rgb":
         print("without a trained --model, raw patches of pixels are compared: expect little", flush=True)
     out = Path(config.out or f"runs/segment-video-{Path(config.video).stem}")
-    for old in ("masks/*.png", "areas.csv", "tracks.json", "overlay.mp4", "index.html"):
-        for path in out.glob(old):
-            path.unlink()
-    (out / "masks").mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(asdict(config) | {"resolved": asdict(settings)}, indent=1))
+    open_folder(out, config, settings, ("masks/*.png", "areas.csv", "tracks.json", "overlay.mp4", "index.html"))
+    (out / "masks").mkdir(exist_ok=True)
 
     areas, tracks = follow_both_ways(config, frames, mask, points, source, out / "masks")
     if areas:
