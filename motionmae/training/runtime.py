@@ -102,8 +102,19 @@ def start(run: Run) -> Runtime:
         torch.set_num_threads(run.threads)
     if ranks > 1 and not dist.is_initialized():
         # Tensors of the CPU always have a way of their own: stopping is agreed on without waiting for a GPU.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        _join("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return Runtime(device, pick_dtype(run.precision, device), rank, ranks)
+
+
+def _join(backend: str) -> None:
+    """Meet the other ranks, at every restart under a name of its own.
+
+    torchrun may keep its store over a restart, and in it the addresses of dead processes: half of the restarts then
+    fail or hang (PyTorch 2.13, `--standalone`).
+    """
+    store, rank, ranks = next(dist.rendezvous("env://"))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    dist.init_process_group(backend, store=dist.PrefixStore(f"attempt-{attempt}", store), rank=rank, world_size=ranks)
 
 
 def pick_device(name: str) -> torch.device:
