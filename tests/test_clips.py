@@ -15,7 +15,8 @@ import zoo
 from motionmae import noise
 from motionmae.config import Data
 from motionmae.data import clips, video
-from motionmae.data.clips import Clips, Order, Views, loader
+from motionmae.data.clips import Clips, Views
+from motionmae.data.loading import Order, loader
 from motionmae.errors import MotionMAEError
 
 PLAIN = Data(stride=2, flip=False, scales=(1.0,), workers=0)

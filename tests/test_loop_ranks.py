@@ -15,7 +15,7 @@ import runs
 import torch
 
 import motionmae
-from motionmae.data.clips import Order
+from motionmae.data.loading import Order
 from motionmae.data.synthetic import render
 from motionmae.data.video import write_video
 from motionmae.errors import MotionMAEError

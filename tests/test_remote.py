@@ -18,8 +18,9 @@ import torch
 import zoo
 
 from motionmae.config import Data
-from motionmae.data import clips, remote, shards
-from motionmae.data.clips import Clips, Order, loader
+from motionmae.data import remote, shards
+from motionmae.data.clips import Clips
+from motionmae.data.loading import Order, loader
 from motionmae.data.manifest import Entry
 from motionmae.data.sources import find
 from motionmae.data.video import VideoError, probe, read_frames
@@ -164,7 +165,7 @@ def test_an_order_keeps_to_a_window_of_shards():
     for epoch in (0, 1):
         order = Order(200, 8, 8, 0, groups=groups).permutation(epoch)
         assert sorted(order) == list(range(200))
-        window = 4 * clips.WINDOW
+        window = 4 * remote.WINDOW
         for at in range(0, 200, window):
-            assert len({groups[video] for video in order[at : at + window]}) <= clips.WINDOW
+            assert len({groups[video] for video in order[at : at + window]}) <= remote.WINDOW
     assert not np.array_equal(*(Order(200, 8, 8, 0, groups=groups).permutation(epoch) for epoch in (0, 1)))

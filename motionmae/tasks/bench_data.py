@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from motionmae.config import BenchData
-from motionmae.data.clips import Clips, Order, loader, pretraining_offsets
+from motionmae.data.clips import Clips, pretraining_offsets
+from motionmae.data.loading import Order, loader
 from motionmae.data.packets import Source, forget
 from motionmae.data.processes import available
 from motionmae.data.sources import find

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from motionmae.config import BenchPretrain, Pretrain
-from motionmae.data.clips import Order, collate, loader
+from motionmae.data.loading import Order, collate, loader
 from motionmae.data.sources import find
 from motionmae.data.synthetic import write_videos
 from motionmae.errors import MotionMAEError

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from motionmae import metrics, noise
 from motionmae.config import Compute, Data, Evaluate, Model, Run, Viewing
-from motionmae.data.clips import Views, loader
+from motionmae.data.clips import Views
+from motionmae.data.loading import loader
 from motionmae.data.sources import Videos, find, number
 from motionmae.errors import MotionMAEError
 from motionmae.models.classifier import Classifier, load_classifier

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from motionmae.config import Finetune, Pretrain
-from motionmae.data.clips import Clips, Order, collate, loader
+from motionmae.data.clips import Clips
+from motionmae.data.loading import Order, collate, loader
 from motionmae.training import health, loop, optim, rehearsal
 from motionmae.training.runtime import Runtime
 

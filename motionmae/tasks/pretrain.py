@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from motionmae.config import Pretrain
-from motionmae.data.clips import Clips, collate, pretraining_offsets
+from motionmae.data.clips import Clips, pretraining_offsets
+from motionmae.data.loading import collate
 from motionmae.data.sources import Videos, find, number
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.tokens import grid_of
