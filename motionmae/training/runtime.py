@@ -112,9 +112,10 @@ def _join(backend: str) -> None:
     torchrun may keep its store over a restart, and in it the addresses of dead processes: half of the restarts then
     fail or hang (PyTorch 2.13, `--standalone`).
     """
-    store, rank, ranks = next(dist.rendezvous("env://"))
+    store, rank, ranks = next(dist.rendezvous("env://"))  # pyright: ignore[reportPrivateImportUsage]
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    dist.init_process_group(backend, store=dist.PrefixStore(f"attempt-{attempt}", store), rank=rank, world_size=ranks)
+    own = dist.PrefixStore(f"attempt-{attempt}", store)  # pyright: ignore[reportPrivateImportUsage]
+    dist.init_process_group(backend, store=own, rank=rank, world_size=ranks)
 
 
 def pick_device(name: str) -> torch.device:
