@@ -290,3 +290,13 @@ def test_settings_that_fit_no_probe_are_refused_by_name(option, changes):
 def test_a_probe_without_test_videos_is_refused(settings):
     with pytest.raises(MotionMAEError, match=r"data\.test"):
         probe.run(replace(settings, data=ProbeData(path=settings.data.path)))
+
+
+def test_a_video_in_a_shard_changes_with_its_shard(tmp_path):
+    from motionmae.tasks.probe import stamp
+
+    (tmp_path / "a.tar").write_bytes(b"123")
+    video = tmp_path / "a.tar::512+9::b.mp4"
+    assert stamp(video)[:2] == (str(video), 3)
+    (tmp_path / "c.mp4").write_bytes(b"1")
+    assert stamp(tmp_path / "c.mp4")[:2] == (str(tmp_path / "c.mp4"), 1)

@@ -92,11 +92,17 @@ def _distant(address: str, file: str, index: dict[str, Any]) -> list[tuple[str, 
 
 def groups(files: Sequence[str | os.PathLike[str]]) -> list[int]:
     """A number for the shard that each video is in; none at all where not all are in shards behind addresses."""
-    shards = [os.fspath(file).partition(".tar::")[0] + ".tar" for file in files]
+    shards = [holder(file) for file in files]
     if not all(os.path.exists(shard + remote.NOTE) for shard in set(shards)):
         return []
     places = {shard: number for number, shard in enumerate(dict.fromkeys(shards))}
     return [places[shard] for shard in shards]
+
+
+def holder(file: str | os.PathLike[str]) -> str:
+    """The file on the disk that holds a video: its shard, or itself."""
+    path, mark, _ = os.fspath(file).partition(".tar::")
+    return f"{path}.tar" if mark else path
 
 
 def _row(file: str, video: Sequence[Any]) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from motionmae.config import Data, Probe, Viewing
+from motionmae.data.shards import holder
 from motionmae.data.sources import Videos, find
 from motionmae.errors import MotionMAEError
 from motionmae.models import weights
@@ -147,8 +149,8 @@ def features(
 
 
 def stamp(file: Path) -> tuple[str, int, int]:
-    """What tells whether a video has changed: its path, size and time of change."""
-    about = file.stat()
+    """What tells whether a video has changed: its path, and size and time of change of it or of its shard."""
+    about = os.stat(holder(file))
     return str(file), about.st_size, about.st_mtime_ns
 
 
