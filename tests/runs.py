@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from motionmae.config import Data, Decoder, Finetune, Labelled, Mask, Mix, Model, Optim, Pretrain, Run, Viewing
+from motionmae.runtime import Runtime
 from motionmae.training import loop
 from motionmae.training.optim import plan
-from motionmae.training.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"), None)
 

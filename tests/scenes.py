@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from motionmae.data.masks import write_mask
-from motionmae.data.video import write_video
+from motionmae.evaluation.masks import write_mask
+from motionmae.video.writing import write_video
 
 SIDE, SMALL = 64, ("--short", "64", "--multiple", "0", "--features.stride", "8")
 

@@ -17,7 +17,7 @@ import pytest
 import zoo
 from PIL import Image
 
-from motionmae.data.video import VideoError, probe, read_frames
+from motionmae.video.reading import VideoError, probe, read_frames
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -210,6 +210,6 @@ def test_nothing_is_printed_for_damaged_files(tmp_path: Path):
     content = bytearray(whole.read_bytes())
     content[2000:2600] = bytes(600)
     write(whole, bytes(content))
-    code = f"from motionmae.data.video import *\ntry: read_frames({str(whole)!r})\nexcept VideoError: pass"
+    code = f"from motionmae.video.reading import *\ntry: read_frames({str(whole)!r})\nexcept VideoError: pass"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""

@@ -14,10 +14,11 @@ import zoo
 
 from motionmae import noise
 from motionmae.config import Data
-from motionmae.data import clips, video
+from motionmae.data import clips
 from motionmae.data.clips import Clips, Views
 from motionmae.data.loading import Order, loader
 from motionmae.errors import MotionMAEError
+from motionmae.video import reading as video
 
 PLAIN = Data(stride=2, flip=False, scales=(1.0,), workers=0)
 OFFSETS = [0, 2, 4, 6]

@@ -5,7 +5,7 @@ import torch
 
 from motionmae.config import Model
 from motionmae.errors import MotionMAEError
-from motionmae.models.dense import clip_times, dense_features, pixel_features
+from motionmae.inference.dense import clip_times, dense_features, pixel_features
 from motionmae.models.encoder import VideoEncoder
 
 

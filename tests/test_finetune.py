@@ -14,15 +14,17 @@ import torch
 from safetensors import safe_open
 
 from motionmae.config import Compute, Data, Finetune, Labelled, Mix, Model, Optim, Run, Viewing
-from motionmae.data.sources import Videos
 from motionmae.data.synthetic import render
-from motionmae.data.video import write_video
 from motionmae.errors import MotionMAEError
+from motionmae.evaluation import recognition
+from motionmae.inference import views as views_of
+from motionmae.library.sources import Videos, share
 from motionmae.models.classifier import Classifier, load_classifier
 from motionmae.models.weights import newest_checkpoint
 from motionmae.presets import FINETUNE
-from motionmae.tasks import evaluate, finetune
-from motionmae.training.runtime import Runtime
+from motionmae.runtime import Runtime
+from motionmae.tasks import finetune
+from motionmae.video.writing import write_video
 
 SMALL = Model(frames=4, size=16, cube=(2, 8, 8), width=24, depth=2, heads=3)
 MOTIONS = ("left", "right")
@@ -129,15 +131,15 @@ def test_a_run_starts_from_another_runs_encoder_and_from_the_originals_checkpoin
 def test_views_are_averaged_and_every_video_counted_once_on_any_number_of_ranks(videos):
     """Ten videos on three ranks: shares of 4, 3 and 3."""
     files = sorted(videos[1].rglob("*.mp4"))
-    views = evaluate.settle(Viewing(2, 3, sampling="dense", stride=1), {}, SMALL)
+    views = views_of.settle(Viewing(2, 3, sampling="dense", stride=1), {}, SMALL)
     torch.manual_seed(0)
     classifier = Classifier(SMALL, MOTIONS).eval()
-    dataset, compute = evaluate.cut(files, views), Compute(batch=8, workers=0)
+    dataset, compute = views_of.cut(files, views), Compute(batch=8, workers=0)
 
     def probabilities(clip):
         return classifier(clip).softmax(1)
 
-    alone = evaluate.watch(probabilities, dataset, compute, CPU, ("backwards",), quiet=True)
+    alone = views_of.watch(probabilities, dataset, compute, CPU, ("backwards",), quiet=True)
     with torch.no_grad():
         clips = [torch.stack([view["clip"] for view in dataset[at]]) for at in range(10)]
         slow = torch.stack([probabilities(clip).mean(0) for clip in clips])
@@ -154,46 +156,46 @@ def test_views_are_averaged_and_every_video_counted_once_on_any_number_of_ranks(
 
     for rank in range(2):
         with pytest.raises(AssertionError):  # the other ranks' shares are not there yet
-            evaluate.watch(probabilities, dataset, compute, Rank(CPU.device, None, rank, 3), quiet=True)
-    joined = evaluate.watch(probabilities, dataset, compute, Rank(CPU.device, None, 2, 3), quiet=True)
+            views_of.watch(probabilities, dataset, compute, Rank(CPU.device, None, rank, 3), quiet=True)
+    joined = views_of.watch(probabilities, dataset, compute, Rank(CPU.device, None, 2, 3), quiet=True)
     assert [len(places) for places, _ in told] == [4, 3, 3]
     torch.testing.assert_close(joined["views"], alone["views"], atol=1e-6, rtol=0)
 
 
 def test_views_that_are_not_asked_for_are_those_of_the_models_own_run():
     finetuned = {"views": asdict(Viewing(2, 3, "uniform", 1, None, "clamp", 4, 16)), "data": {"stride": 7}}
-    assert evaluate.settle(Viewing(clips=9), finetuned, SMALL) == Viewing(9, 3, "uniform", 1, None, "clamp", 4, 16)
+    assert views_of.settle(Viewing(clips=9), finetuned, SMALL) == Viewing(9, 3, "uniform", 1, None, "clamp", 4, 16)
     pretrained = {"data": asdict(Data(sampling="dense", stride=2, short="clamp"))}
-    assert evaluate.settle(Viewing(crops=1), pretrained, SMALL) == Viewing(5, 1, "dense", 2, None, "clamp", 4, 16)
-    assert evaluate.settle(Viewing(), {}, SMALL) == Viewing(5, 3, "dense", 4, None, "loop", 4, 16)
+    assert views_of.settle(Viewing(crops=1), pretrained, SMALL) == Viewing(5, 1, "dense", 2, None, "clamp", 4, 16)
+    assert views_of.settle(Viewing(), {}, SMALL) == Viewing(5, 3, "dense", 4, None, "loop", 4, 16)
 
 
 def test_shuffled_keeps_the_frames_of_each_clip_and_one_frame_has_no_motion():
     clip, keys = torch.rand(5, 3, 6, 4, 4), torch.arange(5)
-    shuffled = evaluate.ORDERS["shuffled"](clip, keys)
+    shuffled = views_of.ORDERS["shuffled"](clip, keys)
     assert not torch.equal(shuffled, clip)
     torch.testing.assert_close(shuffled.sort(2).values, clip.sort(2).values)
     for one in shuffled.unbind(0):
         assert all(any(torch.equal(frame, other) for other in clip.flatten(0, 0).transpose(1, 2).flatten(0, 1))
                    for frame in one.transpose(0, 1))  # fmt: skip
-    assert (evaluate.ORDERS["one frame"](clip, keys).diff(dim=2) == 0).all()
+    assert (views_of.ORDERS["one frame"](clip, keys).diff(dim=2) == 0).all()
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 1.0])
 def test_a_fraction_is_stratified_seeded_and_grows(fraction):
     labels = [at % 3 for at in range(60)] + [3, 3]
-    kept = finetune.share(labels, fraction, 1)
+    kept = share(labels, fraction, 1)
     counts = [sum(labels[at] == label for at in kept) for label in range(4)]
     assert counts == [max(1, round(fraction * labels.count(label))) for label in range(4)]
-    assert kept == finetune.share(labels, fraction, 1) == sorted(set(kept))
-    assert set(finetune.share(labels, 0.1, 1)) <= set(kept)
-    assert fraction == 1 or kept != finetune.share(labels, fraction, 2)
+    assert kept == share(labels, fraction, 1) == sorted(set(kept))
+    assert set(share(labels, 0.1, 1)) <= set(kept)
+    assert fraction == 1 or kept != share(labels, fraction, 2)
 
 
 @pytest.mark.parametrize("fraction", [0.0, -1.0, 1.5])
 def test_a_fraction_outside_0_to_1_is_refused(fraction):
     with pytest.raises(MotionMAEError, match=r"data\.fraction"):
-        finetune.share([0, 1], fraction, 0)
+        share([0, 1], fraction, 0)
 
 
 def test_mistakes_are_one_sentence(videos, tmp_path):
@@ -205,15 +207,15 @@ def test_mistakes_are_one_sentence(videos, tmp_path):
         finetune.run(config_of(videos, tmp_path, init=str(tmp_path / "nothing")))
     unknown = Videos([tmp_path], ["sideways"], [])
     with pytest.raises(MotionMAEError, match="sideways"):
-        evaluate.labelled(unknown, MOTIONS, "there")
+        recognition.labelled(unknown, MOTIONS, "there")
     with pytest.raises(MotionMAEError, match=r"views\.clips"):
-        evaluate.settle(Viewing(clips=0), {}, SMALL)
+        views_of.settle(Viewing(clips=0), {}, SMALL)
     with pytest.raises(MotionMAEError, match=r"views\.size 30.*8"):
-        evaluate.settle(Viewing(size=30), {}, SMALL)
+        views_of.settle(Viewing(size=30), {}, SMALL)
     with pytest.raises(MotionMAEError, match=r"set --views\.size"):
-        evaluate.settle(Viewing(), {}, replace(SMALL, size=0))
+        views_of.settle(Viewing(), {}, replace(SMALL, size=0))
     with pytest.raises(MotionMAEError, match=r"views\.fps"):
-        evaluate.settle(Viewing(fps=0.0), {}, SMALL)
+        views_of.settle(Viewing(fps=0.0), {}, SMALL)
 
 
 def test_published_recipes_augment_and_a_step_with_all_of_it_is_finite(videos, tmp_path):
@@ -232,9 +234,9 @@ def test_the_final_test_is_that_of_the_running_mean_where_there_is_one(videos, t
     finetune.run(config_of(videos, tmp_path / "run", optim=optim))
     figures = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
     mean = load_classifier(tmp_path / "run")[0]
-    views = evaluate.settle(Viewing(), json.loads((tmp_path / "run" / "config.json").read_text()), SMALL)
-    labels = evaluate.labelled(finetune.find(Labelled(path=str(videos[1]))), MOTIONS, "")
-    found = evaluate.examine(mean, labels, views, Compute(workers=0), CPU, tmp_path / "again", False, 0)
+    views = views_of.settle(Viewing(), json.loads((tmp_path / "run" / "config.json").read_text()), SMALL)
+    labels = recognition.labelled(finetune.find(Labelled(path=str(videos[1]))), MOTIONS, "")
+    found = views_of.examine(mean, labels, views, Compute(workers=0), CPU, False, 0).figures
     assert found["calibration_error"] == pytest.approx(figures["calibration_error"], abs=1e-6)
     with safe_open(str(newest_checkpoint(tmp_path / "run")), "pt") as content:
         average, last = (content.get_tensor(f"{part}/head.linear.weight") for part in ("average", "model"))

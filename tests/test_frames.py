@@ -10,8 +10,8 @@ import pytest
 import zoo
 from PIL import Image
 
-from motionmae.data.frames import names
-from motionmae.data.video import VideoError, probe, read_frames
+from motionmae.video.frames import names
+from motionmae.video.reading import VideoError, probe, read_frames
 
 
 def save(folder: Path, name: str, number: int, size: tuple[int, int] = (zoo.HEIGHT, zoo.WIDTH)) -> None:

@@ -15,10 +15,10 @@ import runs
 import torch
 
 from motionmae.data.synthetic import render
-from motionmae.data.video import write_video
 from motionmae.errors import MotionMAEError
 from motionmae.training import loop
 from motionmae.training.optim import plan
+from motionmae.video.writing import write_video
 
 
 @pytest.fixture(scope="module")

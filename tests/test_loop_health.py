@@ -14,14 +14,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from motionmae import runtime
 from motionmae.config import Finetune, Labelled, Run
-from motionmae.data.sources import Videos
 from motionmae.data.synthetic import render
-from motionmae.data.video import write_video
 from motionmae.errors import MotionMAEError
-from motionmae.objectives.probing import effective_rank
-from motionmae.training import health, runtime
+from motionmae.evaluation.probing import effective_rank
+from motionmae.library.sources import Videos
+from motionmae.training import health
 from motionmae.training.health import Budget, Plateaus
+from motionmae.video.writing import write_video
 
 
 def poison(*steps: int, name: str = "x"):

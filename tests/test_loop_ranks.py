@@ -15,11 +15,12 @@ import runs
 import torch
 
 import motionmae
+from motionmae import runtime
 from motionmae.data.loading import Order
 from motionmae.data.synthetic import render
-from motionmae.data.video import write_video
 from motionmae.errors import MotionMAEError
-from motionmae.training import checkpoint, runtime, shards
+from motionmae.training import checkpoint, shards
+from motionmae.video.writing import write_video
 
 
 def toy(config: runs.Config, spoil=None, drop: float = 0.0) -> int:

@@ -11,8 +11,8 @@ from torch import nn
 
 from motionmae.config import Decoder, Mask, Model, Optim, Run, Target
 from motionmae.config import Loss as Weights
-from motionmae.data.sources import Videos
 from motionmae.errors import MotionMAEError
+from motionmae.library.sources import Videos
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.objectives.reconstruction import Reconstruction
 from motionmae.training import rehearsal
@@ -133,8 +133,8 @@ def test_bf16_keeps_the_weights_in_float32(tmp_path):
 
 def test_the_plan_is_said_before_the_first_step(tmp_path, capsys):
     from motionmae.data.synthetic import render
-    from motionmae.data.video import write_video
     from motionmae.tasks.pretrain import fit_videos
+    from motionmae.video.writing import write_video
 
     write_video(tmp_path / "a.mp4", render(0, "left", 8, 16).frames, 12)
     config = runs.pretraining(tmp_path, tmp_path / "run", steps=2)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from motionmae.metrics import mean_recall_decay, region_contour
+from motionmae.evaluation.metrics import mean_recall_decay, region_contour
 
 
 def reference(truth: np.ndarray, guess: np.ndarray) -> tuple[float, float]:

@@ -9,8 +9,9 @@ import torch
 from motionmae.cli import main
 from motionmae.data.motions import FAST, MOTIONS, REACH, apart, camera, clip, moments, write_clips
 from motionmae.data.synthetic import render
-from motionmae.data.video import read_frames, write_video
 from motionmae.errors import MotionMAEError
+from motionmae.video.reading import read_frames
+from motionmae.video.writing import write_video
 
 OPPOSITES = (("pan left", "pan right"), ("pan up", "pan down"), ("zoom in", "zoom out"))
 

@@ -14,12 +14,14 @@ import zoo
 from motionmae.cli import main
 from motionmae.config import Compute, Finetune, Labelled, Model, Viewing
 from motionmae.data.synthetic import render
-from motionmae.data.video import Video, open_video, probe, read_frames, write_video
 from motionmae.errors import MotionMAEError
+from motionmae.inference import views as views_of
 from motionmae.models.classifier import Classifier
 from motionmae.models.weights import save
-from motionmae.tasks import evaluate, predict
-from motionmae.training.runtime import Runtime
+from motionmae.runtime import Runtime
+from motionmae.tasks import predict
+from motionmae.video.reading import Video, open_video, probe, read_frames
+from motionmae.video.writing import write_video
 
 SMALL = Model(frames=4, size=16, cube=(2, 8, 8), width=24, depth=2, heads=3, norm=False)
 NAMES = ("left", "right", "up")
@@ -53,10 +55,10 @@ def test_a_whole_video_gets_what_evaluate_gives_it(model, video, capsys):
     assert ask(model, video, "--json", "-", "--top", "3") == 0
     told = json.loads(capsys.readouterr().out)
     classifier, made_with = predict.load_classifier(model)
-    views = evaluate.settle(Viewing(), made_with, SMALL)
+    views = views_of.settle(Viewing(), made_with, SMALL)
     here = Runtime(torch.device("cpu"), None)
-    wanted = evaluate.watch(
-        lambda clip: classifier(clip).double().softmax(1), evaluate.cut([video], views), Compute(workers=0), here,
+    wanted = views_of.watch(
+        lambda clip: classifier(clip).double().softmax(1), views_of.cut([video], views), Compute(workers=0), here,
         quiet=True,
     )["views"][0]  # fmt: skip
     found = {row["name"]: row["probability"] for row in told[0]["windows"][0]["classes"]}

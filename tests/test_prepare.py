@@ -17,9 +17,9 @@ from PIL import Image
 from motionmae.cli import main
 from motionmae.config import Data
 from motionmae.data.clips import Clips
-from motionmae.data.manifest import read_manifest
-from motionmae.data.sources import find
-from motionmae.data.video import VideoError, probe, read_frames
+from motionmae.library.manifest import read_manifest
+from motionmae.library.sources import find
+from motionmae.video.reading import VideoError, probe, read_frames
 
 
 @pytest.fixture

@@ -11,16 +11,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from motionmae import metrics
 from motionmae.config import Compute, Model, Probe, ProbeData, Viewing
 from motionmae.data.synthetic import render
-from motionmae.data.video import write_video
 from motionmae.errors import MotionMAEError
+from motionmae.evaluation import metrics, probing
 from motionmae.models.attentive import AttentiveHead
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.weights import save
-from motionmae.objectives import probing
 from motionmae.tasks import probe
+from motionmae.video.writing import write_video
 
 SMALL = Model(frames=4, size=16, cube=(2, 8, 8), width=24, depth=2, heads=3)
 
@@ -227,15 +226,15 @@ def test_probe_fits_all_kinds_reuses_its_features_and_says_the_same_again(settin
 
 def test_features_are_the_encoders_tokens(settings, tmp_path):
     from motionmae import load
-    from motionmae.tasks import evaluate
-    from motionmae.training.runtime import Runtime
+    from motionmae.inference import views as views_of
+    from motionmae.runtime import Runtime
 
-    views = evaluate.settle(settings.views, {}, SMALL)
+    views = views_of.settle(settings.views, {}, SMALL)
     files = sorted((tmp_path / "test").rglob("*.mp4"))
     encoder, here = load(settings.model), Runtime(torch.device("cpu"), None)
     found = probe.features(encoder, files, views, settings, here, tmp_path / "f.safetensors")
     with torch.no_grad():
-        tokens = encoder(torch.stack([evaluate.cut(files, views)[at][0]["clip"] for at in range(len(files))]))
+        tokens = encoder(torch.stack([views_of.cut(files, views)[at][0]["clip"] for at in range(len(files))]))
     torch.testing.assert_close(found["tokens"].float(), tokens, atol=2e-3, rtol=2e-3)
     torch.testing.assert_close(found["slots"][:, 1], tokens[:, 4:].mean(1), atol=1e-5, rtol=1e-5)
     assert found["slots"].shape == (9, 2, 24)
@@ -243,16 +242,16 @@ def test_features_are_the_encoders_tokens(settings, tmp_path):
 
 def test_change_is_each_places_deviation_over_time_averaged_over_the_views(settings, tmp_path):
     from motionmae import load
-    from motionmae.tasks import evaluate
-    from motionmae.training.runtime import Runtime
+    from motionmae.inference import views as views_of
+    from motionmae.runtime import Runtime
 
     config = replace(settings, pool="change", kinds=("knn",), views=Viewing(clips=2, crops=1, stride=2))
-    views = evaluate.settle(config.views, {}, SMALL)
+    views = views_of.settle(config.views, {}, SMALL)
     files = sorted((tmp_path / "test").rglob("*.mp4"))
     encoder, here = load(settings.model), Runtime(torch.device("cpu"), None)
     found = probe.features(encoder, files, views, config, here, tmp_path / "f.safetensors")
     with torch.no_grad():
-        clips = torch.stack([torch.stack([v["clip"] for v in evaluate.cut(files, views)[at]]) for at in range(9)])
+        clips = torch.stack([torch.stack([v["clip"] for v in views_of.cut(files, views)[at]]) for at in range(9)])
         slots = encoder(clips.flatten(0, 1)).view(9, 2, 2, 4, 24)
     torch.testing.assert_close(
         found["change"], (slots[:, :, 0] - slots[:, :, 1]).abs().mean(1) / 2, atol=1e-5, rtol=1e-5

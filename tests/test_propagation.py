@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from motionmae.errors import MotionMAEError
-from motionmae.models.propagation import carry, harden, heat, match, peaks, propagate, soften
+from motionmae.inference.propagation import carry, harden, heat, match, peaks, propagate, soften
 from motionmae.tasks.segment.bench import full_affinity
 
 

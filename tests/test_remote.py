@@ -18,13 +18,14 @@ import torch
 import zoo
 
 from motionmae.config import Data
-from motionmae.data import remote, shards
 from motionmae.data.clips import Clips
 from motionmae.data.loading import Order, loader
-from motionmae.data.manifest import Entry
-from motionmae.data.sources import find
-from motionmae.data.video import VideoError, probe, read_frames
 from motionmae.errors import MotionMAEError
+from motionmae.library import tars
+from motionmae.library.manifest import Entry
+from motionmae.library.sources import find
+from motionmae.video import origin
+from motionmae.video.reading import VideoError, probe, read_frames
 
 OFFSETS = [0, 2, 4]
 
@@ -55,7 +56,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     for number in range(5):
         path = zoo.encode(tmp_path / f"{number}.mp4", "libx264", count=10 + number, options=zoo.H264)
         entries.append(Entry(str(path), "ok", label="ab"[number % 2], frames=10 + number))
-    assert shards.pack(entries, str(folder), 2) == 3
+    assert tars.pack(entries, str(folder), 2) == 3
     found = Store(folder)
     yield found
     found.server.shutdown()
@@ -113,7 +114,7 @@ def test_the_folder_stays_within_its_bound(data: Data, store: Store, monkeypatch
     few = replace(data, fetched_gb=(max(sizes) * 1.5) / 1e9)
     with pytest.raises(MotionMAEError, match=r"--data\.fetched-gb .* is too little for shards of .* at least"):
         find(few)
-    monkeypatch.setattr(remote, "WINDOW", 0)
+    monkeypatch.setattr(origin, "WINDOW", 0)
     files = find(few).paths
     for path in [*files, *files]:
         assert len(read_frames(path)) >= 10
@@ -124,12 +125,12 @@ def test_the_folder_stays_within_its_bound(data: Data, store: Store, monkeypatch
 def test_what_is_being_read_is_not_removed(data: Data, tmp_path: Path):
     files = find(data).paths
     folder, shard = data.fetched, str(files[0]).partition("::")[0]
-    held = remote.hold(shard)
+    held = origin.hold(shard)
     assert held
-    remote._make_room(folder, 0.0, "")
+    origin._make_room(folder, 0.0, "")
     assert os.path.exists(shard)
     held.close()
-    remote._make_room(folder, 0.0, "")
+    origin._make_room(folder, 0.0, "")
     assert not os.path.exists(shard)
     assert len(read_frames(files[0])) == 10, "it is fetched again"
 
@@ -137,12 +138,12 @@ def test_what_is_being_read_is_not_removed(data: Data, tmp_path: Path):
 def test_a_shard_that_cannot_be_fetched_is_a_bad_file_and_a_store_that_is_not_there_an_error(
     data: Data, store: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(remote.time, "sleep", lambda _: None)
+    monkeypatch.setattr(origin.time, "sleep", lambda _: None)
     files = find(data).paths
     (store.folder / "000002.tar").unlink()
     with pytest.raises(VideoError, match=r"000002\.tar::.*: cannot be fetched from http://127.* \(exit 22\)"):
         probe(files[4])
-    assert store.asked["000002.tar"] == remote.TRIES
+    assert store.asked["000002.tar"] == origin.TRIES
     dataset = Clips(files, replace(data, bad_share=1.0), OFFSETS, 24, 0)
     assert dataset[(0, 4)][0]["index"] != 4
     assert "skipped" in capfd.readouterr().err
@@ -155,9 +156,9 @@ def test_a_shard_that_cannot_be_fetched_is_a_bad_file_and_a_store_that_is_not_th
 
 
 def test_a_stall_ends(data: Data, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(remote, "STALL", 0.1)
+    monkeypatch.setattr(origin, "STALL", 0.1)
     with pytest.raises(OSError, match=r"nothing came for 0\.1 s"):
-        list(remote._blocks("pipe:sleep 60"))
+        list(origin._blocks("pipe:sleep 60"))
 
 
 def test_an_order_keeps_to_a_window_of_shards():
@@ -165,7 +166,7 @@ def test_an_order_keeps_to_a_window_of_shards():
     for epoch in (0, 1):
         order = Order(200, 8, 8, 0, groups=groups).permutation(epoch)
         assert sorted(order) == list(range(200))
-        window = 4 * remote.WINDOW
+        window = 4 * origin.WINDOW
         for at in range(0, 200, window):
-            assert len({groups[video] for video in order[at : at + window]}) <= remote.WINDOW
+            assert len({groups[video] for video in order[at : at + window]}) <= origin.WINDOW
     assert not np.array_equal(*(Order(200, 8, 8, 0, groups=groups).permutation(epoch) for epoch in (0, 1)))

@@ -13,10 +13,10 @@ import zoo
 from PIL import Image
 
 from motionmae.cli import main
-from motionmae.data.manifest import Entry, read_manifest, write_manifest
-from motionmae.data.processes import Failure, each
-from motionmae.data.scan import examine, scan, walk
 from motionmae.errors import MotionMAEError
+from motionmae.library.manifest import Entry, read_manifest, write_manifest
+from motionmae.library.processes import Failure, each
+from motionmae.library.scan import examine, scan, walk
 
 
 def misbehave(item: str) -> str:

@@ -15,15 +15,15 @@ from torch import nn
 
 from motionmae.cli import main
 from motionmae.config import Davis, Features, Model, Propagation
-from motionmae.data.masks import draw_points, paint, palette, read_mask, write_mask
-from motionmae.data.video import read_frames
 from motionmae.errors import MotionMAEError
+from motionmae.evaluation.masks import draw_points, paint, palette, read_mask, write_mask
+from motionmae.inference.propagation import propagate
+from motionmae.inference.sequence import PROTOCOLS, Source, input_size, open_source, resolve
 from motionmae.models import weights
 from motionmae.models.encoder import VideoEncoder
-from motionmae.models.propagation import propagate
+from motionmae.runtime import Runtime
 from motionmae.tasks.segment.davis import score_encoder, segment_davis
-from motionmae.tasks.segment.sequence import PROTOCOLS, Source, input_size, open_source, resolve
-from motionmae.training.runtime import Runtime
+from motionmae.video.reading import read_frames
 
 CPU = Runtime(torch.device("cpu"), None)
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from motionmae.cli import main
-from motionmae.data.masks import palette, read_mask, read_user_mask, write_mask
 from motionmae.errors import MotionMAEError
+from motionmae.evaluation.masks import palette, read_mask, read_user_mask, write_mask
 from motionmae.tasks.segment.score import score_folder
 
 

@@ -14,9 +14,9 @@ from scenes import SIDE, SMALL, clip_file, davis_folder, scene
 
 from motionmae.cli import main
 from motionmae.config import SegmentVideo
-from motionmae.data.masks import read_mask, write_mask
-from motionmae.data.video import read_frames
+from motionmae.evaluation.masks import read_mask, write_mask
 from motionmae.tasks.segment import video
+from motionmae.video.reading import read_frames
 
 
 def test_a_video_is_followed_both_ways_from_a_mask(tmp_path):

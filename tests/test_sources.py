@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from motionmae.config import Data
-from motionmae.data.manifest import Entry, write_manifest
-from motionmae.data.sources import Videos, find, number
 from motionmae.errors import MotionMAEError
+from motionmae.library.manifest import Entry, write_manifest
+from motionmae.library.sources import Videos, find, number
 
 
 def touch(root: Path, *names: str) -> None:

@@ -13,9 +13,10 @@ import pytest
 import torch
 import zoo
 
-from motionmae.data import video
-from motionmae.data.packets import _tables
-from motionmae.data.video import Video, VideoError, probe, read_frames, write_video
+from motionmae.video import reading as video
+from motionmae.video.packets import _tables
+from motionmae.video.reading import Video, VideoError, probe, read_frames
+from motionmae.video.writing import write_video
 
 
 def decode_all(path: Path) -> np.ndarray:
@@ -189,7 +190,7 @@ def test_time_is_bounded(tmp_path: Path):
 
 
 def test_tables_of_packets_are_forgotten_beyond_a_bound(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("motionmae.data.packets.TABLE_FRAMES", 25)
+    monkeypatch.setattr("motionmae.video.packets.TABLE_FRAMES", 25)
     for i in range(4):
         probe(zoo.encode(tmp_path / f"{i}.mp4", "libx264", count=10))
     assert sum(len(table.pts) for table in _tables.values()) <= 25

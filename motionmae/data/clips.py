@@ -21,7 +21,6 @@ from torch.utils.data import Dataset, get_worker_info
 
 from motionmae import noise
 from motionmae.config import Data
-from motionmae.data.frames import Kept
 from motionmae.data.sampling import (
     Box,
     area_box,
@@ -34,9 +33,10 @@ from motionmae.data.sampling import (
     square_boxes,
     views,
 )
-from motionmae.data.shards import groups
-from motionmae.data.video import VideoError, open_video
 from motionmae.errors import MotionMAEError
+from motionmae.library.tars import groups
+from motionmae.video.frames import Kept
+from motionmae.video.reading import VideoError, open_video
 
 __all__ = ["Clips", "Place", "Sample", "Views", "crop", "dense", "pretraining_offsets"]
 

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from motionmae.config import Data
 from motionmae.data.clips import Place, Sample
-from motionmae.data.remote import WINDOW
 from motionmae.errors import MotionMAEError
+from motionmae.video.origin import WINDOW
 
 GRACE = 30
 """Seconds that a worker goes on for after it was asked to stop, so that the training process can end its step."""

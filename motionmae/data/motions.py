@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
 
-from motionmae.data.video import open_video, write_video
 from motionmae.errors import MotionMAEError
+from motionmae.video.reading import open_video
+from motionmae.video.writing import write_video
 
 CAMERA = ("pan left", "pan right", "pan up", "pan down", "zoom in", "zoom out")
 TIME = ("forward", "backward", "fast")

@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from motionmae.data.davis import write_sequence
-from motionmae.data.video import write_video
+from motionmae.video.writing import write_video
 
 MOTIONS = ("left", "right", "up", "down", "clockwise", "anticlockwise", "grow", "shrink")
 
@@ -111,14 +110,11 @@ def write_videos(
             yield target, label
 
 
-def write_sequences(root: Path, count: int, seed: int, frames: int = 24, size: int = 128) -> Iterator[str]:
-    """`count` sequences in the DAVIS layout with the shape as their only object, the motions in turn; yields names."""
+def sequences(count: int, seed: int, frames: int = 24, size: int = 128) -> Iterator[tuple[str, Rendered]]:
+    """`count` videos, the motions in turn, whose shape is the one object to follow, with their names."""
     for index in range(count):
         motion = MOTIONS[index % len(MOTIONS)]
-        made = render(seed * 100_003 + index, motion, frames, size)
-        name = f"{motion}-{index:02d}"
-        write_sequence(root, "val", name, made.frames.numpy(), made.masks.numpy().astype(np.uint8))
-        yield name
+        yield f"{motion}-{index:02d}", render(seed * 100_003 + index, motion, frames, size)
 
 
 def _sample(

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int, Shaped, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
+from motionmae.evaluation.recognition import Labels, write_predictions
 from motionmae.report import page
 
 SMALL = 16  # classes up to which the confusions are a table of numbers, and not a picture
 
 
-def write(folder: Path, figures: dict[str, Any], mistakes: Sequence[tuple[str, Shaped[Tensor, "c t h w"]]]) -> None:
-    """report.html in the folder, with its pictures beside it and inside it."""
+def write(
+    folder: Path,
+    figures: dict[str, Any],
+    probabilities: Float[Tensor, "n classes"],
+    labels: Labels,
+    mistakes: Sequence[tuple[str, Shaped[Tensor, "c t h w"]]],
+) -> None:
+    """evaluation.json, predictions.csv and report.html in the folder, with its pictures beside it and inside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n")
+    write_predictions(folder / "predictions.csv", probabilities, labels)
     views = figures["views"]
     lead = f"{figures['videos']} videos of {len(figures['classes'])} classes, {views['clips']} x {views['crops']} views"
     sections = [_headline(figures), _orders(figures), _calibration(figures), _classes(figures)]

@@ -14,11 +14,11 @@ import torch
 from motionmae.config import BenchData
 from motionmae.data.clips import Clips, pretraining_offsets
 from motionmae.data.loading import Order, loader
-from motionmae.data.packets import Source, forget
-from motionmae.data.processes import available
-from motionmae.data.sources import find
-from motionmae.data.video import VideoInfo, probe
 from motionmae.errors import MotionMAEError
+from motionmae.library.processes import available
+from motionmae.library.sources import find
+from motionmae.video.packets import Source, forget
+from motionmae.video.reading import VideoInfo, probe
 
 LONG, LARGE = 60, 400
 """Frames between key frames, and pixels of the short side, above which preparing pays."""

@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 
+from motionmae import runtime
 from motionmae.config import BenchLoop, Pretrain
 from motionmae.data.clips import pretraining_offsets
 from motionmae.errors import MotionMAEError
 from motionmae.presets import COMMANDS
+from motionmae.runtime import Runtime
 from motionmae.tasks.pretrain import build
-from motionmae.training import loop, optim, runtime
-from motionmae.training.runtime import Runtime
+from motionmae.training import loop, optim
 
 
 class Turns:

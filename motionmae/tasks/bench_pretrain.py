@@ -15,18 +15,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from motionmae import runtime
 from motionmae.config import BenchPretrain, Pretrain
 from motionmae.data.loading import Order, collate, loader
-from motionmae.data.sources import find
 from motionmae.data.synthetic import write_videos
 from motionmae.errors import MotionMAEError
+from motionmae.library.sources import find
 from motionmae.models.encoder import MEAN, STD, to_unit
 from motionmae.models.tokens import clip_grid
 from motionmae.objectives.reconstruction import Reconstruction
 from motionmae.presets import COMMANDS
+from motionmae.runtime import Runtime
 from motionmae.tasks.pretrain import build, clips_of
-from motionmae.training import optim, runtime
-from motionmae.training.runtime import Runtime
+from motionmae.training import optim
 
 Step = Callable[[dict[str, Any]], dict[str, float]]
 STAGES = ("to device", "forward", "backward", "optimiser")

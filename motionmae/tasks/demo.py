@@ -13,19 +13,20 @@ from rich.progress import track
 from torch import Tensor
 
 from motionmae.config import Davis, Demo, Features, Pretrain, Propagation, Run
-from motionmae.data.sources import Videos
-from motionmae.data.synthetic import MOTIONS, write_sequences, write_videos
-from motionmae.data.video import read_frames
+from motionmae.data.synthetic import MOTIONS, sequences, write_videos
+from motionmae.evaluation.davis import write_sequence
+from motionmae.evaluation.probing import accuracy, knn, linear, standardise
+from motionmae.inference.sequence import Source
+from motionmae.library.sources import Videos
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.weights import load
-from motionmae.objectives.probing import accuracy, knn, linear, standardise
 from motionmae.presets import TINY
 from motionmae.report import page
 from motionmae.report.run import last_picture, loss_charts
+from motionmae.runtime import Runtime, clock
 from motionmae.tasks.pretrain import build, fit_videos
 from motionmae.tasks.segment.davis import segment_davis
-from motionmae.tasks.segment.sequence import Source
-from motionmae.training.runtime import Runtime, clock
+from motionmae.video.reading import read_frames
 
 Labelled = Sequence[tuple[Path, int]]
 Row = tuple[str, list[float]]
@@ -37,8 +38,8 @@ def run(config: Demo) -> None:
     begun, out = time.perf_counter(), Path(config.out)
     train = _all(write_videos(out / "videos", "train", config.videos, seed=1), config.videos, "rendering train")
     test = _all(write_videos(out / "videos", "test", config.tests, seed=2), config.tests, "rendering test ")
-    for _ in track(write_sequences(out / "davis", config.sequences, seed=3), "sequences      ", config.sequences):
-        pass
+    for name, made in track(sequences(config.sequences, seed=3), "sequences      ", config.sequences):
+        write_sequence(out / "davis", "val", name, made.frames.numpy(), made.masks.numpy().astype("uint8"))
     settings = replace(
         TINY,
         data=replace(TINY.data, path=str(out / "videos" / "train")),

@@ -11,19 +11,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from motionmae import runtime
 from motionmae.config import Augment, Compute, Data, Finetune
 from motionmae.data import transforms
 from motionmae.data.clips import Clips
-from motionmae.data.sources import Videos, find, number
 from motionmae.errors import MotionMAEError
-from motionmae.metrics import top_k
+from motionmae.evaluation.metrics import top_k
+from motionmae.evaluation.recognition import Labels, labelled, summary
+from motionmae.inference.views import cut, examine, fits, watch
+from motionmae.inference.views import settle as settle_views
+from motionmae.library.sources import Videos, find, number, share
 from motionmae.models import weights
 from motionmae.models.classifier import Classifier, load_classifier
 from motionmae.objectives.classification import AugmentClips, Classification
-from motionmae.tasks import evaluate
-from motionmae.tasks.learning import learn
-from motionmae.training import optim, runtime
-from motionmae.training.runtime import Runtime
+from motionmae.report import evaluation as report
+from motionmae.runtime import Runtime
+from motionmae.training import optim
+from motionmae.training.learning import learn
 
 WATCHED = 256  # videos of the test set that are looked at during training, once each
 
@@ -48,7 +52,7 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None) ->
         labels, _ = number(videos.labels, config.classes)
         kept = share(labels, config.data.fraction, config.seed)
         dataset = clips_of(config, [videos.paths[at] for at in kept], [labels[at] for at in kept])
-        test = None if tests is None else evaluate.labelled(tests, config.classes, config.data.test)
+        test = None if tests is None else labelled(tests, config.classes, config.data.test)
         classifier = build(config, start)
         objective = Classification(classifier, config.mix, augmentation(config.augment), config.data.repeats)
         look = None if test is None else watching(config, classifier, test, here)
@@ -59,7 +63,13 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None) ->
         done = learn(config, objective, dataset, here, about, look, config.layer_decay)
         if done and test is not None and not config.run.replay:
             final, _ = load_classifier(config.run.out)  # with optim.ema these are the weights' running mean
-            evaluate.examine(final, test, config.views, compute(config), here, Path(config.run.out) / "evaluation")
+            folder, found = (
+                Path(config.run.out) / "evaluation",
+                examine(final, test, config.views, compute(config), here),
+            )
+            if here.main:
+                report.write(folder, found.figures, found.probabilities, test, found.mistakes)
+                here.say(f"{summary(found.figures)}\n{folder / 'report.html'}")
         return done
 
 
@@ -79,10 +89,10 @@ def settle(config: Finetune, labels: Sequence[str]) -> tuple[Finetune, weights.C
     frames, size = config.data.frames or model.frames, config.data.size or model.size
     if not size:
         raise MotionMAEError(f"--init {config.init} does not say the size of its frames: set --data.size")
-    evaluate.fits("data", frames, size, model)
+    fits("data", frames, size, model)
     data = replace(config.data, frames=frames, size=size)
     own = {"sampling": data.sampling, "stride": data.stride, "fps": data.fps, "short": data.short}
-    views = evaluate.settle(config.views, {"views": own | {"frames": data.frames, "size": data.size}}, model)
+    views = settle_views(config.views, {"views": own | {"frames": data.frames, "size": data.size}}, model)
     classes = tuple(number(labels, config.classes)[1])
     return replace(config, model=model, data=data, views=views, classes=classes), start
 
@@ -119,19 +129,6 @@ def check(config: Finetune) -> None:
             raise MotionMAEError(f"--{name} must be shares above 0 and at most 1, ranges rising, they are {values}")
 
 
-def share(labels: Sequence[int], fraction: float, seed: int) -> list[int]:
-    """Which videos are used: `fraction` of each class, rounded, at least one; ascending. A larger fraction under the
-    same seed holds all of a smaller one's."""
-    if not 0 < fraction <= 1:
-        raise MotionMAEError(f"--data.fraction must be above 0 and at most 1, it is {fraction}")
-    kept: list[int] = []
-    for label in sorted(set(labels)):
-        places = [at for at, other in enumerate(labels) if other == label]
-        order = np.random.default_rng([seed, label]).permutation(len(places))
-        kept += [places[at] for at in order[: max(1, round(fraction * len(places)))]]
-    return sorted(kept)
-
-
 def clips_of(config: Finetune, files: Sequence[Path], labels: Sequence[int]) -> Clips:
     """The videos as training clips of a settled config."""
     data = config.data
@@ -163,16 +160,16 @@ def compute(config: Finetune) -> Compute:
 
 
 def watching(
-    config: Finetune, classifier: Classifier, test: evaluate.Labels, here: Runtime
+    config: Finetune, classifier: Classifier, test: Labels, here: Runtime
 ) -> Callable[[int], dict[str, float]]:
     """An inspection: top-1 on at most WATCHED test videos spread over the set, the middle view of each."""
     places = np.unique(np.linspace(0, len(test.files) - 1, min(WATCHED, len(test.files))).round().astype(int)).tolist()
     numbers = torch.tensor([test.numbers[at] for at in places])
-    dataset = evaluate.cut([test.files[at] for at in places], replace(config.views, clips=1, crops=1))
+    dataset = cut([test.files[at] for at in places], replace(config.views, clips=1, crops=1))
     alone = replace(here, rank=0, ranks=1)
 
     def look(step: int) -> dict[str, float]:
-        scores = evaluate.watch(lambda clip: classifier(clip).float(), dataset, compute(config), alone, quiet=True)
+        scores = watch(lambda clip: classifier(clip).float(), dataset, compute(config), alone, quiet=True)
         top1 = top_k(scores["views"], numbers, 1)
         here.say(f"step {step}: top-1 on {len(places)} test videos, one view each: {top1:.1%}")
         return {"test_top1": top1}

@@ -17,15 +17,16 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from motionmae import runtime
 from motionmae.config import Compute, Data, Predict, Viewing
 from motionmae.data.sampling import crop, square_boxes, uniform
-from motionmae.data.sources import find
-from motionmae.data.video import VideoError, open_video, write_video
 from motionmae.errors import MotionMAEError
+from motionmae.inference.views import cut, settle
+from motionmae.library.sources import find
 from motionmae.models.classifier import Classifier, load_classifier
-from motionmae.tasks import evaluate
-from motionmae.training import runtime
-from motionmae.training.runtime import Runtime
+from motionmae.runtime import Runtime
+from motionmae.video.reading import VideoError, open_video
+from motionmae.video.writing import write_video
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class Window:
 
 def run(config: Predict) -> None:
     """Tell the classes of each video; one that cannot be read is told on stderr and passed over, unless none can."""
-    here = evaluate.start(config.compute)
+    here = runtime.start_for(config.compute)
     with runtime.leaving(here):
         if config.top < 1:
             raise MotionMAEError(f"--top must be at least 1, it is {config.top}")
         if config.window and not config.every:
             raise MotionMAEError("--window needs --every, the seconds from one window's start to the next")
         classifier, made_with = load_classifier(config.model, config.heads)
-        views = evaluate.settle(config.views, made_with, classifier.encoder.config)
+        views = settle(config.views, made_with, classifier.encoder.config)
         classifier.to(here.device)
         files = listed(config.videos)
         if config.render and len(files) != 1:
@@ -108,7 +109,7 @@ def windows_of(classifier: Classifier, file: Path, config: Predict, views: Viewi
             rows = along(classifier, video, spans, views, config.compute, here)
             return [Window(float(a), float(b), row) for (a, b), row in zip(spans, rows, strict=True)]
     with torch.inference_mode(), here.autocast():
-        clips = torch.stack([view["clip"] for view in evaluate.cut([file], views)[0]])
+        clips = torch.stack([view["clip"] for view in cut([file], views)[0]])
         scores = [classifier(part.to(here.device)).double().softmax(1) for part in clips.split(config.compute.batch)]
     return [Window(0.0, float(duration), torch.cat(scores).mean(0).cpu())]
 

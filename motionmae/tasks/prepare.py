@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,12 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from motionmae.config import Data, Prepare
-from motionmae.data import shards
-from motionmae.data.manifest import Entry, write_manifest
-from motionmae.data.prepare import Job, done, jobs, prepare, seconds_a_clip, seconds_for
-from motionmae.data.processes import Failure, available, each
-from motionmae.data.sources import find
+from motionmae.data.sampling import dense
 from motionmae.errors import MotionMAEError
+from motionmae.library import tars
+from motionmae.library.manifest import Entry, write_manifest
+from motionmae.library.prepare import Job, done, jobs, prepare, seconds_for
+from motionmae.library.processes import Failure, available, each
+from motionmae.library.sources import find
+from motionmae.video.packets import forget
+from motionmae.video.reading import open_video
 
 FREE = ("source", "workers", "root", "split")
 SAMPLED = 8
@@ -56,7 +60,7 @@ def run(config: Prepare) -> None:
     )
     gained(console, work, entries)
     if config.shard:
-        count = shards.pack(entries, os.path.join(config.out, "shards"), config.shard)
+        count = tars.pack(entries, os.path.join(config.out, "shards"), config.shard)
         console.print(f"{count} shards: {config.out}/shards", soft_wrap=True)
 
 
@@ -74,6 +78,20 @@ def gained(console: Console, work: Sequence[Job], entries: Sequence[Entry]) -> N
         highlight=False,
         soft_wrap=True,
     )
+
+
+def seconds_a_clip(paths: Sequence[str], clips: int = 4, frames: int = 16, stride: int = 4) -> float:
+    """Mean seconds to open a video and read a training clip of it; the list of packets is made anew each time."""
+    begun, count = time.perf_counter(), 0
+    for path in paths:
+        for place in range(clips):
+            forget()
+            with open_video(path) as video:
+                video.read(
+                    sorted(set(dense(len(video), range(0, frames * stride, stride), (place + 0.5) / clips, "loop")))
+                )
+            count += 1
+    return (time.perf_counter() - begun) / count
 
 
 def _size(path: str) -> int:

@@ -10,18 +10,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from motionmae import runtime
 from motionmae.config import Pretrain
 from motionmae.data.clips import Clips, pretraining_offsets
 from motionmae.data.loading import collate
-from motionmae.data.sources import Videos, find, number
+from motionmae.evaluation import probing
+from motionmae.library.sources import Videos, find, number
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.tokens import grid_of
-from motionmae.objectives import masking, probing
+from motionmae.objectives import masking
 from motionmae.objectives.reconstruction import Reconstruction, active_targets
 from motionmae.report.pictures import save_animation, side_by_side
-from motionmae.tasks.learning import learn
-from motionmae.training import optim, runtime
-from motionmae.training.runtime import Runtime
+from motionmae.runtime import Runtime
+from motionmae.training import optim
+from motionmae.training.learning import learn
 
 LOOKED_AT = 256
 """Videos whose clips tell how the representation is doing, at each inspection."""

@@ -15,18 +15,19 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from motionmae import runtime
 from motionmae.config import Data, Probe, Viewing
-from motionmae.data.shards import holder
-from motionmae.data.sources import Videos, find
 from motionmae.errors import MotionMAEError
+from motionmae.evaluation import probing
+from motionmae.evaluation.recognition import labelled
+from motionmae.inference.views import cut, settle, watch
+from motionmae.library.sources import Videos, find, share
+from motionmae.library.tars import holder
 from motionmae.models import weights
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.tokens import grid_of
-from motionmae.objectives import probing
-from motionmae.tasks import evaluate, finetune
-from motionmae.training import runtime
+from motionmae.runtime import Runtime
 from motionmae.training.checkpoint import checksum
-from motionmae.training.runtime import Runtime
 
 HELD = 0.2  # share of the training videos by which a probe's setting is chosen
 
@@ -39,21 +40,21 @@ Fit = Callable[[Features, Int[Tensor, " n"], Features], Scores]
 
 def run(config: Probe) -> None:
     """Fit the probes on `config.data.path`, test them on `config.data.test`; prints and writes a table."""
-    here = evaluate.start(config.compute)
+    here = runtime.start_for(config.compute)
     with runtime.leaving(here):
         check(config)
         found = weights.read(config.model, config.heads)
-        views = evaluate.settle(config.views, found.config, found.model)
+        views = settle(config.views, found.config, found.model)
         videos, tests = sources(config)
-        known = evaluate.labelled(videos, sorted(set(videos.labels)), config.data.path)
+        known = labelled(videos, sorted(set(videos.labels)), config.data.path)
         if len(known.names) < 2:
             raise MotionMAEError(f"--data.path {config.data.path}: a probe needs two classes, it has {known.names}")
-        test = evaluate.labelled(tests, known.names, config.data.test or config.data.path)
-        kept = finetune.share(known.numbers, config.data.fraction, config.seed)
+        test = labelled(tests, known.names, config.data.test or config.data.path)
+        kept = share(known.numbers, config.data.fraction, config.seed)
         train = replace(known, files=[known.files[at] for at in kept], numbers=[known.numbers[at] for at in kept])
         encoder = encoder_of(config, found)
         name = "probe-untrained" if config.untrained else "probe"
-        folder = Path(config.out) if config.out else evaluate.beside(config.model, name)
+        folder = Path(config.out) if config.out else runtime.beside(config.model, name)
         parts = [
             features(encoder, files, views, config, here, folder / f"features-{split}.safetensors")
             for split, files in (("train", train.files), ("test", test.files))
@@ -137,7 +138,7 @@ def features(
         parts = {"slots": at_places.mean(2), "change": at_places.std(1, correction=0), "tokens": tokens}
         return torch.cat([parts[name] for name in wanted], 1)
 
-    found = evaluate.watch(seen, evaluate.cut(files, views), config.compute, here)["views"]
+    found = watch(seen, cut(files, views), config.compute, here)["views"]
     encoder.cpu()
     result = dict(zip(wanted, found.split([counts[name] for name in wanted], 1), strict=True))
     if "tokens" in result:

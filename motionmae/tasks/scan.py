@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from motionmae.config import Data, Scan
-from motionmae.data.manifest import Entry, read_manifest, write_manifest
-from motionmae.data.processes import available
-from motionmae.data.scan import scan
-from motionmae.data.sources import find
 from motionmae.errors import MotionMAEError
+from motionmae.library.manifest import Entry, read_manifest, write_manifest
+from motionmae.library.processes import available
+from motionmae.library.scan import scan
+from motionmae.library.sources import find
 
 
 def run(config: Scan) -> None:

@@ -27,8 +27,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from motionmae import __version__
 from motionmae.errors import MotionMAEError
+from motionmae.runtime import Runtime
 from motionmae.training import shards
-from motionmae.training.runtime import Runtime
 
 try:
     import fcntl

@@ -16,11 +16,11 @@ from torch import nn
 
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
+from motionmae.runtime import Runtime
 from motionmae.training import parallel
 from motionmae.training.log import plain, same_config
 from motionmae.training.meter import Bad
 from motionmae.training.optim import Plan
-from motionmae.training.runtime import Runtime
 
 WINDOW = 100  # steps over which skipped ones are counted
 LEARNT = 0.97  # below this share of the trivial prediction's cost, a part has learnt something

@@ -10,8 +10,8 @@ from typing import Any
 
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
+from motionmae.runtime import Progress, Runtime
 from motionmae.training.checkpoint import write_text
-from motionmae.training.runtime import Progress, Runtime
 
 # What may change between a run and its resumption without changing what is learnt.
 FREE = ("run.", "data.workers", "data.prefetch", "data.cache", "data.path", "data.root", "data.test")

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
+from motionmae.runtime import Agreement, Interrupts, Runtime
 from motionmae.training import checkpoint, health, parallel, rehearsal
 from motionmae.training.checkpoint import State
 from motionmae.training.log import Log, open_folder, plain
 from motionmae.training.meter import Meter
 from motionmae.training.optim import Plan, adamw, average, follow, learning_rate
-from motionmae.training.runtime import Agreement, Interrupts, Runtime
 
 __all__ = ["fit", "open_folder", "train_step"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motionmae.training.runtime import Runtime
+from motionmae.runtime import Runtime
 
 
 @dataclass(frozen=True)

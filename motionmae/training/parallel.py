@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
-from motionmae.training.runtime import Runtime
+from motionmae.runtime import Runtime
 
 
 def place(objective: nn.Module, run: Run, runtime: Runtime) -> nn.Module:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from motionmae.errors import MotionMAEError
+from motionmae.runtime import Runtime, clock
 from motionmae.training import parallel
 from motionmae.training.optim import Plan
-from motionmae.training.runtime import Runtime, clock
 
 ROOM = 0.85  # the share of the memory that a run may expect to take
 

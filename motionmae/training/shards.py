@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from motionmae.errors import MotionMAEError
-from motionmae.training.runtime import Runtime
+from motionmae.runtime import Runtime
 
 
 def write(target: Path, tensors: dict[str, Tensor], about: dict[str, str], runtime: Runtime) -> None:

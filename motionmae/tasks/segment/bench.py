@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from motionmae.config import BenchSegment, Features
+from motionmae.inference.propagation import carry, match
+from motionmae.inference.sequence import Frames, Settings, Source, features_of, input_size, resolve
 from motionmae.models.encoder import VideoEncoder
-from motionmae.models.propagation import carry, match
 from motionmae.presets import SIZES
-from motionmae.tasks.segment.sequence import Frames, Settings, Source, features_of, input_size, resolve
-from motionmae.training.runtime import Runtime, pick_device, pick_dtype
+from motionmae.runtime import Runtime, pick_device, pick_dtype
 
 
 @torch.inference_mode()

@@ -12,14 +12,10 @@ import torch
 from jaxtyping import UInt8
 
 from motionmae.config import Davis, Features, Propagation, SegmentDavis
-from motionmae.data.davis import list_frames, list_masks, list_sequences, read_images
-from motionmae.data.masks import paint, read_mask, write_mask
-from motionmae.data.video import write_video
 from motionmae.errors import MotionMAEError
-from motionmae.models.encoder import VideoEncoder
-from motionmae.report.segmentation import save_page
-from motionmae.tasks.segment.score import score_folder, table, write_scores
-from motionmae.tasks.segment.sequence import (
+from motionmae.evaluation.davis import list_frames, list_masks, list_sequences, read_images
+from motionmae.evaluation.masks import paint, read_mask, write_mask
+from motionmae.inference.sequence import (
     Frames,
     Settings,
     Source,
@@ -30,7 +26,11 @@ from motionmae.tasks.segment.sequence import (
     open_source,
     resolve,
 )
-from motionmae.training.runtime import Runtime, pick_device, pick_dtype
+from motionmae.models.encoder import VideoEncoder
+from motionmae.report.segmentation import save_page
+from motionmae.runtime import Runtime, pick_device, pick_dtype
+from motionmae.tasks.segment.score import score_folder, table, write_scores
+from motionmae.video.writing import write_video
 
 RATE = 24.0  # frames a second of the DAVIS videos
 

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from motionmae.config import SegmentScore
-from motionmae.data.davis import list_masks, list_sequences
-from motionmae.data.masks import VOID, read_mask
 from motionmae.errors import MotionMAEError
-from motionmae.metrics import mean_recall_decay, region_contour
+from motionmae.evaluation.davis import list_masks, list_sequences
+from motionmae.evaluation.masks import VOID, read_mask
+from motionmae.evaluation.metrics import mean_recall_decay, region_contour
 
 KEYS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 

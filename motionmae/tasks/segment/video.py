@@ -18,12 +18,9 @@ from rich.progress import track
 from torch import Tensor
 
 from motionmae.config import SegmentVideo
-from motionmae.data.frames import Images
-from motionmae.data.masks import VOID, draw_points, draw_shapes, paint, read_mask, read_user_mask, write_mask
-from motionmae.data.video import Video, probe, read_frames, write_video
 from motionmae.errors import MotionMAEError
-from motionmae.report.segmentation import save_page
-from motionmae.tasks.segment.sequence import (
+from motionmae.evaluation.masks import VOID, draw_points, draw_shapes, paint, read_mask, read_user_mask, write_mask
+from motionmae.inference.sequence import (
     Frames,
     Source,
     check_mask,
@@ -33,7 +30,11 @@ from motionmae.tasks.segment.sequence import (
     open_source,
     resolve,
 )
-from motionmae.training.runtime import Runtime, pick_device, pick_dtype
+from motionmae.report.segmentation import save_page
+from motionmae.runtime import Runtime, pick_device, pick_dtype
+from motionmae.video.frames import Images
+from motionmae.video.reading import Video, probe, read_frames
+from motionmae.video.writing import write_video
 
 BLOCK, BLOCK_BYTES = 32, 1 << 28  # frames that are decoded at once, and no more of large ones than fit
 TRAIL = 12  # frames for which the way of a point stays painted

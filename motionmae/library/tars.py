@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from motionmae.data import remote
-from motionmae.data.manifest import Entry
-from motionmae.data.scan import promises
 from motionmae.errors import MotionMAEError
+from motionmae.library.manifest import Entry
+from motionmae.library.scan import promises
+from motionmae.video import origin
 
 INDEX = "index.json"
 """Beside the shards: what is in each, so that they need not be fetched to know."""
@@ -25,7 +25,7 @@ INDEX = "index.json"
 
 def pack(entries: Sequence[Entry], folder: str, count: int) -> int:
     """Write videos into tar shards of `count` each; returns the number of shards. Needs the webdataset library."""
-    writer = remote.library(folder).ShardWriter
+    writer = origin.library(folder).ShardWriter
     os.makedirs(folder, exist_ok=True)
     with writer(os.path.join(folder.replace("%", "%%"), "%06d.tar"), maxcount=count, verbose=0) as shards:
         for number, entry in enumerate(entries):
@@ -58,19 +58,19 @@ def distant(path: str, folder: str, most: float) -> list[tuple[str, str]]:
     What is in them is told by INDEX beside them, as `pack` writes it; without it each shard is fetched once to be
     listed. Raises MotionMAEError where that fails, or where `most` bytes of shards are too few to work with.
     """
-    wanted = remote.addresses(path)
-    text = remote.beside(wanted[0], INDEX)
+    wanted = origin.addresses(path)
+    text = origin.beside(wanted[0], INDEX)
     try:
         index = json.loads(text) if text else {}
         sizes = [about["bytes"] for about in index.values()]
-        rows = [row for address in wanted for row in _distant(address, remote.place(address, folder, most), index)]
+        rows = [row for address in wanted for row in _distant(address, origin.place(address, folder, most), index)]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise MotionMAEError(f"--data.path {path}: the {INDEX} beside the shards is not one ({error!r})") from error
-    needed = 2 * remote.WINDOW * max(sizes, default=0)
+    needed = 2 * origin.WINDOW * max(sizes, default=0)
     if sum(sizes) > most and needed > most:
         raise MotionMAEError(
             f"--data.fetched-gb {most / 1e9:g}: is too little for shards of {max(sizes) / 1e9:.2g} GB, of which "
-            f"{2 * remote.WINDOW} are needed at a time: at least {needed / 1e9:.2g}"
+            f"{2 * origin.WINDOW} are needed at a time: at least {needed / 1e9:.2g}"
         )
     return rows
 
@@ -81,7 +81,7 @@ def _distant(address: str, file: str, index: dict[str, Any]) -> list[tuple[str, 
         return [_row(file, video) for video in known["videos"]]
     if not kept.exists():
         try:
-            held = remote.hold(file)
+            held = origin.hold(file)
         except OSError as error:
             raise MotionMAEError(f"--data.path: a shard {error}") from error
         assert held
@@ -93,7 +93,7 @@ def _distant(address: str, file: str, index: dict[str, Any]) -> list[tuple[str, 
 def groups(files: Sequence[str | os.PathLike[str]]) -> list[int]:
     """A number for the shard that each video is in; none at all where not all are in shards behind addresses."""
     shards = [holder(file) for file in files]
-    if not all(os.path.exists(shard + remote.NOTE) for shard in set(shards)):
+    if not all(os.path.exists(shard + origin.NOTE) for shard in set(shards)):
         return []
     places = {shard: number for number, shard in enumerate(dict.fromkeys(shards))}
     return [places[shard] for shard in shards]

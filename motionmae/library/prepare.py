@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from motionmae.data.frames import Images
-from motionmae.data.manifest import Entry
-from motionmae.data.packets import forget
-from motionmae.data.sampling import dense
-from motionmae.data.scan import examine
-from motionmae.data.video import Video, open_video, write_video
 from motionmae.errors import MotionMAEError
+from motionmae.library.manifest import Entry
+from motionmae.library.scan import examine
+from motionmae.video.frames import Images
+from motionmae.video.reading import Video, open_video
+from motionmae.video.writing import write_video
 
 
 @dataclass(frozen=True)
@@ -100,17 +98,3 @@ def at_rate(video: Video | Images, rate: Fraction) -> Iterator[Tensor]:
     for number, frame in enumerate(video.walk()):
         for _ in range(int(times[number]) if number < len(times) else 0):
             yield torch.from_numpy(np.ascontiguousarray(frame))
-
-
-def seconds_a_clip(paths: Sequence[str], clips: int = 4, frames: int = 16, stride: int = 4) -> float:
-    """Mean seconds to open a video and read a training clip of it; the list of packets is made anew each time."""
-    begun, count = time.perf_counter(), 0
-    for path in paths:
-        for place in range(clips):
-            forget()
-            with open_video(path) as video:
-                video.read(
-                    sorted(set(dense(len(video), range(0, frames * stride, stride), (place + 0.5) / clips, "loop")))
-                )
-            count += 1
-    return (time.perf_counter() - begun) / count

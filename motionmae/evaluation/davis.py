@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from motionmae.data.masks import write_mask
 from motionmae.errors import MotionMAEError
+from motionmae.evaluation.masks import write_mask
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages/480p", "Annotations/480p", "ImageSets/2017"
 

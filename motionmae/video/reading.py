@@ -21,17 +21,15 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from torch import Tensor
 
-from motionmae.data.frames import Images
-from motionmae.data.packets import Lost, Source, VideoError
+from motionmae.video.frames import Images
+from motionmae.video.packets import Lost, Source, VideoError
 
 Real = int | float | Fraction
 
-__all__ = ["Video", "VideoError", "VideoInfo", "probe", "read_frames", "write_video"]
+__all__ = ["Video", "VideoError", "VideoInfo", "probe", "read_frames"]
 
 MAX_BYTES = 8 << 30
 _reformatter = VideoReformatter()  # one for all reads of a process
-# Light to decode for sparse reads: no picture needs a B picture, and no arithmetic coding. 1.6x faster, 4 % larger.
-LIGHT = "bframes=3:b-adapt=0:b-pyramid=none:cabac=0"
 
 
 @dataclass(frozen=True)
@@ -93,39 +91,6 @@ def read_frames(
     """
     with open_video(path, limit) as video:
         return video.read(video.at(seconds) if seconds is not None else indices)
-
-
-def write_video(
-    path: str | os.PathLike[str],
-    frames: Iterable[UInt8[Tensor, "h w c"]] | UInt8[Tensor, "t h w c"],
-    rate: Real,
-    *,
-    spacing: int = 12,
-    quality: int = 18,
-) -> None:
-    """RGB frames as an H.264 mp4 at `rate` frames a second; odd sides are padded by one pixel.
-
-    A key frame every `spacing` frames; `quality` is x264's constant rate factor (0 is lossless, 18 looks so, 51 is
-    the worst). Written to a temporary name and renamed: no half file is left behind. Raises VideoError without frames.
-    """
-    temporary, stream = f"{os.fspath(path)}.part", None
-    options = {"crf": str(quality), "preset": "veryfast", "g": str(spacing), "sc_threshold": "0", "x264-params": LIGHT}
-    try:
-        with av.open(f"file:{temporary}", "w", format="mp4") as container:
-            for frame in frames:
-                picture = np.pad(frame.numpy(), [(0, side % 2) for side in frame.shape[:2]] + [(0, 0)], mode="edge")
-                if stream is None:
-                    stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(65535))
-                    stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "yuv420p"
-                    stream.options, stream.codec_context.thread_count = options, 1
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
-            if stream is None:
-                raise VideoError(path, "there are no frames to write")
-            container.mux(stream.encode(None))
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
 
 
 class Video:

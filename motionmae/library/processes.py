@@ -72,7 +72,7 @@ class _Worker:
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         self.context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
-            self.context.set_forkserver_preload(["motionmae.data.video"])
+            self.context.set_forkserver_preload(["motionmae.video.reading"])
         self.function, self.item, self.deadline, self.limit = function, None, 0.0, 0.0
         self.process: Any = None
 

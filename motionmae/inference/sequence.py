@@ -14,14 +14,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from motionmae.config import Features, Propagation, SegmentDavis, SegmentVideo
-from motionmae.data.davis import read_images
-from motionmae.data.masks import VOID
 from motionmae.errors import MotionMAEError
-from motionmae.models.dense import check_stride, clip_times, dense_features, pixel_features
+from motionmae.evaluation.davis import read_images
+from motionmae.evaluation.masks import VOID
+from motionmae.inference.dense import check_stride, clip_times, dense_features, pixel_features
+from motionmae.inference.propagation import harden, heat, peaks, propagate, soften
 from motionmae.models.encoder import VideoEncoder
-from motionmae.models.propagation import harden, heat, peaks, propagate, soften
 from motionmae.models.weights import load
-from motionmae.training.runtime import Runtime
+from motionmae.runtime import Runtime
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from motionmae import noise
-from motionmae.config import Run
+from motionmae.config import Compute, Run
 from motionmae.errors import MotionMAEError
 
 
@@ -104,6 +105,19 @@ def start(run: Run) -> Runtime:
         # Tensors of the CPU always have a way of their own: stopping is agreed on without waiting for a GPU.
         _join("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return Runtime(device, pick_dtype(run.precision, device), rank, ranks)
+
+
+def start_for(compute: Compute) -> Runtime:
+    """The runtime of a command that trains nothing."""
+    if compute.batch < 1:
+        raise MotionMAEError(f"--batch must be at least 1, it is {compute.batch}")
+    return start(Run(device=compute.device, precision=compute.precision, threads=compute.threads))
+
+
+def beside(model: str, name: str) -> Path:
+    """Where a command writes about a model: in its run folder, or in runs/ for a single file."""
+    path = Path(model)
+    return path / name if path.is_dir() else Path("runs") / f"{path.stem}-{name}"
 
 
 def _join(backend: str) -> None:

@@ -11,8 +11,8 @@ from torch import nn
 from motionmae.config import Finetune, Pretrain
 from motionmae.data.clips import Clips
 from motionmae.data.loading import Order, collate, loader
+from motionmae.runtime import Runtime
 from motionmae.training import health, loop, optim, rehearsal
-from motionmae.training.runtime import Runtime
 
 
 def learn(

@@ -14,12 +14,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from motionmae.config import Data
-from motionmae.data import manifest
-from motionmae.data.remote import is_address
-from motionmae.data.scan import label_of, promises, walk
-from motionmae.data.shards import distant, is_shards, members
 from motionmae.errors import MotionMAEError
+from motionmae.library import manifest
+from motionmae.library.scan import label_of, promises, walk
+from motionmae.library.tars import distant, is_shards, members
+from motionmae.video.origin import is_address
 
 PATHS = ("path", "video", "file", "filename", "file_name", "filepath", "file_path", "video_path", "video_name", "name")
 LABELS = ("label", "class", "class_name", "category", "action", "target", "label_name")
@@ -231,3 +233,16 @@ def _spaced(line: str, path: str) -> Row:
     shorter = re.fullmatch(r"(.+?)[ ,\t]+\d+", match[1])
     counted = shorter and not promises(match[1]) and not os.path.exists(os.path.join(home, match[1]))
     return (shorter[1] if shorter and counted else match[1]), match[2]
+
+
+def share(labels: Sequence[int], fraction: float, seed: int) -> list[int]:
+    """Which videos are used: `fraction` of each class, rounded, at least one; ascending. A larger fraction under the
+    same seed holds all of a smaller one's."""
+    if not 0 < fraction <= 1:
+        raise MotionMAEError(f"--data.fraction must be above 0 and at most 1, it is {fraction}")
+    kept: list[int] = []
+    for label in sorted(set(labels)):
+        places = [at for at, other in enumerate(labels) if other == label]
+        order = np.random.default_rng([seed, label]).permutation(len(places))
+        kept += [places[at] for at in order[: max(1, round(fraction * len(places)))]]
+    return sorted(kept)

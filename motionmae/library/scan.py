@@ -9,11 +9,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from motionmae.data import frames as folder
-from motionmae.data.manifest import Entry
-from motionmae.data.processes import Failure, each
-from motionmae.data.video import Video, VideoError, VideoInfo, probe
 from motionmae.errors import MotionMAEError
+from motionmae.library.manifest import Entry
+from motionmae.library.processes import Failure, each
+from motionmae.video import frames as folder
+from motionmae.video.reading import Video, VideoError, VideoInfo, probe
 
 _NAMES = """3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m2ts m4v mj2 mjpeg mkv mov mp4 mpe mpeg mpg mts mxf
 nut obu ogg ogm ogv qt rm rmvb ts vob webm wmv"""

@@ -22,8 +22,8 @@ import av.error
 import numpy as np
 from av.stream import Disposition
 
-from motionmae.data import remote
 from motionmae.errors import MotionMAEError
+from motionmae.video import origin
 
 # Containers of video; FFmpeg would also "open" playlists (which name other files and addresses), text and pictures.
 FORMATS = (
@@ -85,7 +85,7 @@ class Source:
         self.container: Any = None
         self.file, self.part = _located(self.path)
         try:
-            self.held = remote.hold(self.file) if self.part else None
+            self.held = origin.hold(self.file) if self.part else None
         except OSError as error:
             raise VideoError(path, str(error)) from error
         self.deadline = time.monotonic() + limit  # fetching has bounds of its own

@@ -1,0 +1,87 @@
+"""Action recognition measured: labelled videos in a model's order of classes, and the figures of its predictions."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from motionmae.errors import MotionMAEError
+from motionmae.evaluation import metrics
+from motionmae.library.sources import Videos, number
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The videos of a test, the number of each one's class, and the classes' names."""
+
+    files: list[Path]
+    numbers: list[int]
+    names: tuple[str, ...]
+
+
+def labelled(videos: Videos, names: Sequence[str], path: str) -> Labels:
+    """Videos with the numbers of their classes in a model's order.
+
+    A model whose classes are mere numbers takes the videos' classes in sorted order. Raises MotionMAEError for videos
+    without classes, and for classes that the model does not know.
+    """
+    if not videos.labels:
+        raise MotionMAEError(f"--data.path {path}: a test needs the class of every video: class folders, or a list")
+    found = sorted(set(videos.labels))
+    if all(name.isdigit() for name in names) and not all(name.isdigit() for name in found):
+        if len(found) != len(names):
+            raise MotionMAEError(f"--data.path {path}: has {len(found)} classes, the model tells {len(names)}")
+        names = found
+    numbers, names = number(videos.labels, names)
+    return Labels(videos.paths, numbers, tuple(names))
+
+
+def measure(
+    found: dict[str, Float[Tensor, "n classes"]], numbers: Int[Tensor, " n"], names: Sequence[str]
+) -> dict[str, Any]:
+    """All figures of a test as plain numbers; shares are in [0, 1]."""
+    probabilities = found["views"]
+    table = metrics.confusion(probabilities.argmax(1), numbers, len(names))
+    each = metrics.class_accuracy(table)
+    error, bins = metrics.calibration(probabilities, numbers)
+    return {
+        "videos": len(numbers),
+        "top1": metrics.top_k(probabilities, numbers, 1),
+        "top5": metrics.top_k(probabilities, numbers, 5),
+        "mean_class": each[~each.isnan()].mean().item(),
+        "calibration_error": error,
+        "calibration": bins,
+        "orders": {name: metrics.top_k(found[name], numbers, 1) for name in found if name != "views"},
+        "classes": list(names),
+        "class_accuracy": [None if value.isnan() else value.item() for value in each],
+        "confusion": table.tolist(),
+    }
+
+
+def summary(figures: dict[str, Any]) -> str:
+    """The figures that a person looks at first, in two lines."""
+    views = figures["views"]
+    top5 = f", top-5 {figures['top5']:.1%}" if len(figures["classes"]) > 5 else ""
+    text = (
+        f"{figures['videos']} videos, {views['clips']} x {views['crops']} views: top-1 {figures['top1']:.1%}{top5}, "
+        f"mean over classes {figures['mean_class']:.1%}, calibration error "
+        f"{figures['calibration_error']:.1%}"
+    )
+    orders = ", ".join(f"{name} {value:.1%}" for name, value in figures["orders"].items())
+    return f"{text}\ntop-1 of one view with its frames {orders}" if orders else text
+
+
+def write_predictions(path: Path, probabilities: Float[Tensor, "n classes"], labels: Labels) -> None:
+    """A CSV: video, its class, the likeliest class, and the probability of each class under the class's name."""
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(["video", "label", "prediction", *labels.names])
+        best = probabilities.argmax(1).tolist()
+        for video, label, guess, row in zip(labels.files, labels.numbers, best, probabilities.tolist(), strict=True):
+            writer.writerow([video, labels.names[label], labels.names[guess], *(f"{value:.9g}" for value in row)])
