@@ -135,10 +135,11 @@ def test_a_ratio_that_hides_none_or_all_is_refused_before_any_work(kind, ratio):
         objective_of(mask=Mask(kind=kind, ratio=ratio))
 
 
+@pytest.mark.parametrize("attention", ["self", "cross"])
 @pytest.mark.parametrize("decoder", ["shared", "separate"])
 @pytest.mark.parametrize("kind", ["tube", "random", "frame", "motion", "motion-tube"])
-def test_every_parameter_gets_a_gradient(decoder, kind):
-    model = replace(SMALL, positions="learned", decoder=replace(SMALL.decoder, kind=decoder))
+def test_every_parameter_gets_a_gradient(attention, decoder, kind):
+    model = replace(SMALL, positions="learned", decoder=replace(SMALL.decoder, kind=decoder, attention=attention))
     objective = objective_of(model, Mask(kind=kind, ratio=0.5, decode_ratio=0.5))
     objective(batch_of())["loss"].backward()
     assert [name for name, p in objective.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []

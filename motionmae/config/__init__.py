@@ -12,6 +12,7 @@ from motionmae.config.data import Augment, BenchData, Data, Motions, Prepare, Sa
 from motionmae.config.model import (
     Adjacent,
     Decoder,
+    DecoderAttention,
     DecoderKind,
     Difference,
     Distance,
@@ -61,6 +62,7 @@ __all__ = [
     "Data",
     "Davis",
     "Decoder",
+    "DecoderAttention",
     "DecoderKind",
     "Demo",
     "Device",

@@ -7,6 +7,7 @@ from typing import Literal
 
 PositionsKind = Literal["sincos3d", "sincos1d", "learned"]
 DecoderKind = Literal["shared", "separate"]
+DecoderAttention = Literal["self", "cross"]
 MaskKind = Literal["tube", "random", "frame", "motion", "motion-tube"]
 Normalise = Literal["cube", "clip", "none"]
 Difference = Literal["absolute", "signed"]
@@ -26,6 +27,8 @@ class Decoder:
     """Number of decoder blocks."""
     heads: int = 6
     """Attention heads of a decoder block; must divide the width."""
+    attention: DecoderAttention = "self"
+    """What a predicted token attends to: all tokens of the decoder, or the visible ones alone (less work)."""
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,16 @@ TARGETS = ("appearance", "motion")  # what the space head and the time head pred
 
 
 class TokenDecoder(nn.Module):
-    """Visible tokens in, predictions at other places out: one prediction layer for each of `targets`."""
+    """Visible tokens in, predictions at other places out: one prediction layer for each of `targets`.
+
+    With cross-attention a predicted place attends to the visible tokens alone (Fu et al., 2024, arXiv 2401.14391), so
+    that no prediction depends on what else is predicted.
+    """
 
     def __init__(self, config: Model, targets: Sequence[str]):
         super().__init__()
         size, pixels = config.decoder, math.prod(config.cube) * 3
-        self.recompute = False
+        self.recompute, self.attention = False, size.attention
         self.enter = nn.Linear(config.width, size.width, bias=False)
         self.mask_token = nn.Parameter(torch.empty(size.width))
         # Fixed sines whatever the encoder's kind: learned positions here would be thrown away with the decoder.
@@ -48,8 +52,14 @@ class TokenDecoder(nn.Module):
         grid: tuple[int, int, int],
     ) -> dict[str, Float[Tensor, "b m p"]]:
         positions = self.positions(grid)
-        x = torch.cat((self.enter(encoded) + positions[visible], self.mask_token + positions[masked]), dim=1)
-        x = self.norm(run_blocks(self.blocks, x, self.recompute)[:, visible.shape[1] :])
+        seen, hidden = self.enter(encoded) + positions[visible], self.mask_token + positions[masked]
+        if self.attention == "cross":
+            hidden = run_blocks(self.blocks, hidden, self.recompute, seen)
+        else:
+            x = run_blocks(self.blocks[:-1], torch.cat((seen, hidden), dim=1), self.recompute)
+            # Of the last block only the predicted tokens are wanted: the others are nothing but its context.
+            hidden = run_blocks(self.blocks[-1:], x[:, visible.shape[1] :], self.recompute, x)
+        x = self.norm(hidden)
         return {target: head(x) for target, head in self.heads.items()}
 
 

@@ -5,6 +5,8 @@ Dosovitskiy et al., 2021, arXiv 2010.11929; as a video autoencoder, Tong et al.,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
@@ -21,7 +23,10 @@ STD = (0.229, 0.224, 0.225)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with biases on queries and values, none on keys (they would cancel in the softmax)."""
+    """Multi-head attention with biases on queries and values, none on keys (they would cancel in the softmax).
+
+    Tokens attend to each other or, where a `context` is given, to its tokens alone.
+    """
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -33,10 +38,20 @@ class Attention(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(width))
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(
+        self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b k d"] | None = None
+    ) -> Float[Tensor, "b n d"]:
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        q, k, v = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if context is None:
+            q, k, v = self._split(F.linear(x, self.qkv.weight, bias))
+        else:
+            width = len(self.q_bias)
+            (q,) = self._split(F.linear(x, self.qkv.weight[:width], bias[:width]))
+            k, v = self._split(F.linear(context, self.qkv.weight[width:], bias[width:]))
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    def _split(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "parts b heads n e"]:
+        return x.unflatten(-1, (-1, self.heads, len(self.q_bias) // self.heads)).permute(2, 0, 3, 1, 4)
 
 
 class Block(nn.Module):
@@ -51,8 +66,11 @@ class Block(nn.Module):
         hidden = int(width * mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        x = x + self._drop(self.attention(self.norm1(x)))
+    def forward(
+        self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b k d"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """The tokens after the block; they attend to `context`, by default to themselves."""
+        x = x + self._drop(self.attention(self.norm1(x), None if context is None else self.norm1(context)))
         return x + self._drop(self.mlp(self.norm2(x)))
 
     def _drop(self, branch: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
@@ -63,10 +81,11 @@ class Block(nn.Module):
         return branch * keep.to(branch.dtype) / (1 - self.drop_path)
 
 
-def run_blocks(blocks: nn.ModuleList, x: Tensor, recompute: bool) -> Tensor:
+def run_blocks(blocks: Iterable[nn.Module], x: Tensor, recompute: bool, context: Tensor | None = None) -> Tensor:
     """The blocks in order; `recompute` trades time for memory by not keeping activations."""
     for block in blocks:
-        x = checkpoint(block, x, use_reentrant=False) if recompute and torch.is_grad_enabled() else block(x)
+        again = recompute and torch.is_grad_enabled()
+        x = checkpoint(block, x, context, use_reentrant=False) if again else block(x, context)
     return x
 
 
