@@ -41,17 +41,16 @@ class Attention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b k d"] | None = None
     ) -> Float[Tensor, "b n d"]:
-        bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        bias, width = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias)), len(self.q_bias)
+        # Cut by `split`: the backward pass joins the gradients in one copy, where slices would each pad theirs with 0.
         if context is None:
-            q, k, v = self._split(F.linear(x, self.qkv.weight, bias))
+            parts = F.linear(x, self.qkv.weight, bias).split(width, -1)
         else:
-            width = len(self.q_bias)
-            (q,) = self._split(F.linear(x, self.qkv.weight[:width], bias[:width]))
-            k, v = self._split(F.linear(context, self.qkv.weight[width:], bias[width:]))
+            sizes = (width, 2 * width)
+            (query, rest), (query_bias, rest_bias) = self.qkv.weight.split(sizes), bias.split(sizes)
+            parts = (F.linear(x, query, query_bias), *F.linear(context, rest, rest_bias).split(width, -1))
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-    def _split(self, x: Float[Tensor, "b n w"]) -> Float[Tensor, "parts b heads n e"]:
-        return x.unflatten(-1, (-1, self.heads, len(self.q_bias) // self.heads)).permute(2, 0, 3, 1, 4)
 
 
 class Block(nn.Module):
