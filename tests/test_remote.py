@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http.server
+import json
 import os
+import pickle
 import shlex
 import threading
 from collections import Counter
@@ -18,11 +21,14 @@ import torch
 import zoo
 
 from motionmae.config import Data
+from motionmae.data import loading
 from motionmae.data.clips import Clips
 from motionmae.data.loading import Order, loader
 from motionmae.errors import MotionMAEError
 from motionmae.library import tars
-from motionmae.library.manifest import Entry
+from motionmae.library.manifest import Entry, write_manifest
+from motionmae.library.processes import each
+from motionmae.library.scan import examine
 from motionmae.library.sources import find
 from motionmae.video import origin
 from motionmae.video.reading import VideoError, probe, read_frames
@@ -159,6 +165,61 @@ def test_a_stall_ends(data: Data, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(origin, "STALL", 0.1)
     with pytest.raises(OSError, match=r"nothing came for 0\.1 s"):
         list(origin._blocks("pipe:sleep 60"))
+
+
+def test_nothing_that_lies_beside_the_data_is_run_or_fetched(tmp_path: Path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    path = zoo.encode(folder / "v.mp4", "libx264", count=12, options=zoo.H264)
+    entry = examine(str(path))
+    ran = tmp_path / "ran"
+    fetched = origin.place(f"pipe:touch {ran}; cat {path} #x.tar", str(tmp_path / "unused"), 1.0)
+    origin._addresses.clear()
+    for shard in (folder / "shard.tar", Path(fetched)):  # beside the data, and in the folder of what is fetched
+        inside = dataclasses.replace(entry, path=f"{shard}::0+{entry.bytes}::a.mp4")
+        write_manifest(tmp_path / "manifest.csv", [entry, inside])
+        note = {"address": f"pipe:touch {ran}; cat {path} #x.tar", "most": 0}
+        Path(f"{shard}.note.json").write_text(json.dumps(note))
+        files = find(Data(path=str(tmp_path / "manifest.csv"))).paths
+        assert len(files) == 2
+        with pytest.raises(VideoError, match="no such file"):
+            probe(files[1])
+        assert not Clips(files, Data(), OFFSETS, 24, 0).groups
+    assert not ran.exists()
+    assert path.exists()
+
+
+def test_the_folder_loses_nothing_that_was_not_fetched(data: Data):
+    mine = Path(data.fetched)
+    mine.mkdir()
+    (mine / "mine.tar").write_bytes(b"0" * 1000)
+    files = find(data).paths
+    assert len(read_frames(files[0])) == 10
+    origin._make_room(data.fetched, 0.0, "")
+    assert [file.name for file in mine.glob("*.tar")] == ["mine.tar"]
+
+
+def test_processes_that_are_started_anew_know_the_addresses(data: Data, monkeypatch: pytest.MonkeyPatch):
+    files, started = find(data).paths, []
+    found = dict(each(read, [str(path) for path in files], 1, lambda _: 60.0))
+    assert [found[str(path)] for path in files] == [10, 11, 12, 13, 14]
+    dataset = Clips(files, data, OFFSETS, 24, 3)
+    alone = next(loader(dataset, Order(5, 5, 5, 3), data, pin=False))["clip"]
+    for file in Path(data.fetched).glob("*.tar"):
+        file.unlink()
+    known, order = origin.told(), Order(5, 5, 5, 3).permutation(0).tolist()
+    monkeypatch.setattr(loading, "DataLoader", lambda *_, worker_init_fn, **__: started.append(worker_init_fn) or [])
+    list(loader(dataset, Order(5, 5, 5, 3), replace(data, workers=1), pin=False))
+    origin._addresses.clear()
+    monkeypatch.setattr(loading.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(loading, "_end_with_parent", int)
+    pickle.loads(pickle.dumps(started[0]))(0)  # as in a process that inherits nothing
+    assert origin.told() == known
+    assert torch.equal(torch.stack([dataset[(0, index)][0]["clip"] for index in order]), alone)
+
+
+def read(path: str) -> int:
+    return len(read_frames(path))
 
 
 def test_an_order_keeps_to_a_window_of_shards():

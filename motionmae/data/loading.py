@@ -9,7 +9,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from motionmae.config import Data
 from motionmae.data.clips import Place, Sample
 from motionmae.errors import MotionMAEError
+from motionmae.video import origin
 from motionmae.video.origin import WINDOW
 
 GRACE = 30
@@ -92,7 +94,7 @@ def loader(
         num_workers=data.workers,
         collate_fn=collate,
         pin_memory=pin,
-        worker_init_fn=_start_worker if data.workers else None,
+        worker_init_fn=partial(_start_worker, addresses=origin.told()) if data.workers else None,
         **many,
     )
     told, iterator = "", iter(batches)
@@ -106,7 +108,8 @@ def loader(
         raise MotionMAEError(told)
 
 
-def _start_worker(worker: int) -> None:
+def _start_worker(worker: int, addresses: Mapping[str, tuple[str, float]]) -> None:
+    origin.learn(addresses)
     torch.set_num_threads(1)  # a worker's parallelism is the other workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # A stop is asked of the whole group of processes: the training process ends the step in hand and then its workers.

@@ -6,10 +6,12 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
+
+from motionmae.video import origin
 
 START = 120.0
 """Seconds that a process may take to start; the first item's time begins when it has."""
@@ -93,7 +95,7 @@ class _Worker:
         """Hand over the item, to a new process where there is none; that one reports when it has started."""
         if self.process is None:
             self.pipe, theirs = self.context.Pipe()
-            self.process = self.context.Process(target=_serve, args=(self.function, theirs), daemon=True)
+            self.process = self.context.Process(target=_serve, args=(self.function, theirs, origin.told()), daemon=True)
             self.process.start()
             theirs.close()
             self.deadline = time.monotonic() + START
@@ -125,8 +127,9 @@ class _Worker:
             self.process = None
 
 
-def _serve(function: Callable[[Any], Any], pipe: Connection) -> None:
+def _serve(function: Callable[[Any], Any], pipe: Connection, addresses: Mapping[str, tuple[str, float]]) -> None:
     """Answer items until the pipe closes; what libraries print is dropped, and Ctrl-C is the parent's affair."""
+    origin.learn(addresses)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     pipe.send(_Started())

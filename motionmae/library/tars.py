@@ -93,7 +93,7 @@ def _distant(address: str, file: str, index: dict[str, Any]) -> list[tuple[str, 
 def groups(files: Sequence[str | os.PathLike[str]]) -> list[int]:
     """A number for the shard that each video is in; none at all where not all are in shards behind addresses."""
     shards = [holder(file) for file in files]
-    if not all(os.path.exists(shard + origin.NOTE) for shard in set(shards)):
+    if not all(origin.is_fetched(shard) for shard in set(shards)):
         return []
     places = {shard: number for number, shard in enumerate(dict.fromkeys(shards))}
     return [places[shard] for shard in shards]

@@ -1,31 +1,30 @@
 """Shards behind addresses: fetched whole into a folder of bounded size, when a video in them is opened.
 
-Its one rule: an address has one place on the disk, known before anything is fetched. Beside it lies a note that says
-from where to fetch, so that any process that opens a video there can do so.
+Its one rule: an address comes from `Data.path`, as the user typed it, and from nowhere else. `place` remembers it in
+this process, and `told` hands what is remembered to the processes that it starts: no file ever says what is fetched.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import select
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from motionmae.errors import MotionMAEError
 
-NOTE = ".note.json"
 TRIES = 3
 """How often a fetch is tried, with longer and longer pauses between."""
 STALL = 60.0
 """Seconds without a byte after which a fetch has failed."""
 WINDOW = 16
 """Shards whose videos are mixed with each other, when not all can be at hand."""
+_OURS = re.compile(r"[0-9a-f]{16}-[\w.-]*\.tar")
+_addresses: dict[str, tuple[str, float]] = {}  # of each place: where it is fetched from, and what its folder may hold
 
 
 def is_address(path: str) -> bool:
@@ -54,13 +53,27 @@ def place(address: str, folder: str, most: float) -> str:
     """The file that an address has, or will have, below `folder`, which may hold `most` bytes of shards."""
     names = re.findall(r"[^/\s]+\.tar", address)
     name = re.sub(r"[^\w.-]", "_", names[-1]) if names else "shard.tar"
-    file = os.path.join(folder, f"{hashlib.blake2b(address.encode(), digest_size=8).hexdigest()}-{name}")
-    note = json.dumps({"address": address, "most": most})
+    file = os.path.join(
+        os.path.abspath(folder), f"{hashlib.blake2b(address.encode(), digest_size=8).hexdigest()}-{name}"
+    )
     os.makedirs(folder, exist_ok=True)
-    if not os.path.exists(file + NOTE) or Path(file + NOTE).read_text() != note:
-        Path(f"{file}{NOTE}.{os.getpid()}").write_text(note)
-        os.replace(f"{file}{NOTE}.{os.getpid()}", file + NOTE)
+    _addresses[file] = address, most
     return file
+
+
+def told() -> dict[str, tuple[str, float]]:
+    """What this process knows of addresses, for a process that it starts, which gives it to `learn`."""
+    return dict(_addresses)
+
+
+def learn(addresses: Mapping[str, tuple[str, float]]) -> None:
+    """Know the addresses that the process knew which started this one."""
+    _addresses.update(addresses)
+
+
+def is_fetched(file: str) -> bool:
+    """Whether a file is the place of an address."""
+    return file in _addresses
 
 
 def hold(file: str) -> IO[str] | None:
@@ -68,8 +81,9 @@ def hold(file: str) -> IO[str] | None:
 
     None for a file that has no address. Raises OSError where it cannot be fetched.
     """
-    if not os.path.exists(file + NOTE):
+    if file not in _addresses:
         return None
+    address, most = _addresses[file]
     import fcntl  # not on Windows, where everything but shards behind addresses works
 
     lock = open(f"{file}.lock", "w")  # noqa: SIM115
@@ -78,9 +92,8 @@ def hold(file: str) -> IO[str] | None:
         while not os.path.exists(file):
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not os.path.exists(file):  # nobody else did while this process waited
-                note = json.loads(Path(file + NOTE).read_text())
-                _fetch(note["address"], file)
-                _make_room(os.path.dirname(file), note["most"], file)
+                _fetch(address, file)
+                _make_room(os.path.dirname(file), most, file)
             fcntl.flock(lock, fcntl.LOCK_SH)  # it is let go for a moment: look again
         os.utime(file)  # the least recently used go first
     except BaseException:
@@ -141,13 +154,16 @@ def _blocks(address: str) -> Iterator[bytes]:
 
 
 def _make_room(folder: str, most: float, kept: str) -> None:
-    """Remove the shards that were used longest ago, and are not in use, until the folder holds no more than `most`."""
+    """Remove the shards that were used longest ago, and are not in use, until the folder holds no more than `most`.
+
+    Only files with a name that `place` gives count: nothing else that lies there goes away.
+    """
     import fcntl
 
     files = []
     for name in os.listdir(folder):
         with contextlib.suppress(OSError):
-            if name.endswith(".tar"):
+            if _OURS.fullmatch(name):
                 found = os.stat(os.path.join(folder, name))
                 files.append((found.st_mtime, found.st_size, os.path.join(folder, name)))
     held = sum(size for _, size, _ in files)

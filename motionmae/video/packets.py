@@ -306,7 +306,7 @@ def _remember(name: tuple[str, int, int], table: Table) -> None:
 
 def _located(path: str) -> tuple[str, str]:
     """The file that holds a video, and FFmpeg's words for the part of it that is the video; "" for all."""
-    match = re.fullmatch(r"(.+\.tar)::(\d+)\+(\d+)::.*", path, re.DOTALL)
+    match = re.fullmatch(r"(.+?\.tar)::(\d+)\+(\d+)::.*", path, re.DOTALL)
     if not match or os.path.lexists(path):
         return path, ""
     return match[1], f"subfile,,start,{match[2]},end,{int(match[2]) + int(match[3])},,:"
