@@ -34,5 +34,5 @@ def test_probe_tells_the_actions_of_a_person_that_is_left_out(shared, tmp_path):
         assert main(["probe", str(tmp_path / "m.safetensors"), *data.split(), *options.split()]) == 0
         found = json.loads((tmp_path / "p" / "probe.json").read_text())
         assert (found["train"], found["test"]) == (64, 8)
-        right += 8 * found["probes"]["knn"]["top1"]
+        right += 8 * found["probes"]["knn"]["change"]["top1"]
     assert right / 72 >= 0.97

@@ -15,8 +15,10 @@ from motionmae.config import Compute, Model, Probe, ProbeData, Viewing
 from motionmae.data.synthetic import render
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import metrics, probing
+from motionmae.evaluation.probes import Fold, leave_out, measure
 from motionmae.models.attentive import AttentiveHead
 from motionmae.models.encoder import VideoEncoder
+from motionmae.models.unlearned import Pixels
 from motionmae.models.weights import save
 from motionmae.tasks import probe
 from motionmae.video.writing import write_video
@@ -215,13 +217,14 @@ def test_probe_fits_all_kinds_reuses_its_features_and_says_the_same_again(settin
     probe.run(settings)
     first = json.loads((tmp_path / "probe" / "probe.json").read_text())
     assert set(first["probes"]) == set(settings.kinds)
+    assert set(first["probes"]["linear"]) == {"mean"}
     assert (first["train"], first["test"]) == (18, 9)
-    assert "features of 18 videos" in capsys.readouterr().out
+    assert "features of 27 videos" in capsys.readouterr().out
     probe.run(settings)
     assert "features of" not in capsys.readouterr().out
     assert json.loads((tmp_path / "probe" / "probe.json").read_text()) == first
     probe.run(replace(settings, untrained=True, seed=5))  # other weights, other features
-    assert "features of 18 videos" in capsys.readouterr().out
+    assert "features of 27 videos" in capsys.readouterr().out
 
 
 def test_features_are_the_encoders_tokens(settings, tmp_path):
@@ -236,8 +239,19 @@ def test_features_are_the_encoders_tokens(settings, tmp_path):
     with torch.no_grad():
         tokens = encoder(torch.stack([views_of.cut(files, views)[at][0]["clip"] for at in range(len(files))]))
     torch.testing.assert_close(found["tokens"].float(), tokens, atol=2e-3, rtol=2e-3)
-    torch.testing.assert_close(found["slots"][:, 1], tokens[:, 4:].mean(1), atol=1e-5, rtol=1e-5)
-    assert found["slots"].shape == (9, 2, 24)
+    torch.testing.assert_close(found["mean"], tokens.mean(1), atol=1e-5, rtol=1e-5)
+    config = replace(settings, pool=("time", "grid"), kinds=("knn",))
+    found = probe.features(encoder, files, views, config, here, tmp_path / "f.safetensors")
+    assert set(found) == {"mean", "time", "grid"}  # the old file had none of the last two: it is made again
+    torch.testing.assert_close(found["time"][:, 1], tokens[:, 4:].mean(1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found["grid"], tokens, atol=1e-5, rtol=1e-5)  # here a quarter is one token
+
+
+def test_quarters_are_means_over_a_slots_quarters():
+    tokens = torch.randn(2, 3, 4, 6, 5)
+    found = probe.quarters(tokens)
+    assert found.shape == (2, 12, 5)
+    torch.testing.assert_close(found[:, 4 * 1 + 2], tokens[:, 1, 2:, :3].mean((1, 2)))  # slot 1, below, left
 
 
 def test_change_is_each_places_deviation_over_time_averaged_over_the_views(settings, tmp_path):
@@ -245,7 +259,7 @@ def test_change_is_each_places_deviation_over_time_averaged_over_the_views(setti
     from motionmae.inference import views as views_of
     from motionmae.runtime import Runtime
 
-    config = replace(settings, pool="change", kinds=("knn",), views=Viewing(clips=2, crops=1, stride=2))
+    config = replace(settings, pool=("change",), kinds=("knn",), views=Viewing(clips=2, crops=1, stride=2))
     views = views_of.settle(config.views, {}, SMALL)
     files = sorted((tmp_path / "test").rglob("*.mp4"))
     encoder, here = load(settings.model), Runtime(torch.device("cpu"), None)
@@ -256,7 +270,7 @@ def test_change_is_each_places_deviation_over_time_averaged_over_the_views(setti
     torch.testing.assert_close(
         found["change"], (slots[:, :, 0] - slots[:, :, 1]).abs().mean(1) / 2, atol=1e-5, rtol=1e-5
     )
-    assert set(found) == {"slots", "change"}
+    assert set(found) == {"mean", "change"}
 
 
 def test_a_video_of_each_class_alone_leaves_none_to_choose_by_and_more_neighbours_than_videos_are_all(
@@ -266,8 +280,8 @@ def test_a_video_of_each_class_alone_leaves_none_to_choose_by_and_more_neighbour
     probe.run(replace(few, data=replace(few.data, fraction=0.1)))
     found = json.loads((tmp_path / "probe" / "probe.json").read_text())
     assert found["train"] == 3
-    assert found["probes"]["knn"]["setting"] == 3
-    assert found["probes"]["linear"]["setting"] == sorted(few.rates)[len(few.rates) // 2]
+    assert found["probes"]["knn"]["mean"]["setting"] == 3
+    assert found["probes"]["linear"]["mean"]["setting"] == sorted(few.rates)[len(few.rates) // 2]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +292,8 @@ def test_a_video_of_each_class_alone_leaves_none_to_choose_by_and_more_neighbour
         ("rates", {"rates": (0.0,)}),
         ("temperature", {"temperature": 0.0}),
         ("epochs", {"epochs": 0}),
-        ("penalty", {"penalty": -1.0}),
+        ("penalties", {"penalties": (-1.0,)}),
+        ("pool", {"pool": ()}),
     ],
 )
 def test_settings_that_fit_no_probe_are_refused_by_name(option, changes):
@@ -299,3 +314,61 @@ def test_a_video_in_a_shard_changes_with_its_shard(tmp_path):
     assert stamp(video)[:2] == (str(video), 3)
     (tmp_path / "c.mp4").write_bytes(b"1")
     assert stamp(tmp_path / "c.mp4")[:2] == (str(tmp_path / "c.mp4"), 1)
+
+
+def test_each_group_is_tested_once_by_probes_that_never_saw_it():
+    groups = [*"aabbbcdde"]
+    folds = leave_out(groups)
+    assert sorted(torch.cat([fold.test for fold in folds]).tolist()) == list(range(9))
+    for fold in folds:
+        seen = [{groups[row] for row in rows.tolist()} for rows in fold]
+        assert all(seen)
+        assert not seen[0] & seen[1]
+        assert not (seen[0] | seen[1]) & seen[2]
+        assert sum(map(len, fold)) == 9
+
+
+def test_the_chosen_setting_is_that_of_the_held_rows_never_the_tests_best():
+    """The features of the test's rows are those of another class: what is best there is worst on the held rows."""
+    (found, labels), held, test = blobs(40, spread=0.3), torch.arange(20, 30), torch.arange(30, 40)
+    found[test] = -found[test]
+    config = Probe("m", kinds=("knn",), neighbours=(1, 20))
+    row = measure(config, {"mean": found}, labels, [Fold(torch.arange(20), held, test)])["knn"]["mean"]
+    wanted = probing.choose({k: probing.knn(found[:20], labels[:20], found[held], k) for k in (1, 20)}, labels[held])
+    assert row["setting"] == wanted
+    assert row["right"].count("1") == round(10 * row["top1"])
+
+
+@pytest.mark.parametrize("model", ["pixels", "energy"])
+def test_pixels_and_their_changes_are_probed_as_an_encoder_is(settings, tmp_path, model):
+    views = replace(settings.views, frames=4, size=16)
+    found = probe.run(replace(settings, model=model, kinds=("logistic",), pool=("mean", "time"), views=views))
+    assert set(found["probes"]["logistic"]) == {"mean", "time"}
+
+
+def test_energy_is_the_absolute_difference_of_adjacent_frames():
+    clip = torch.rand(2, 3, 4, 48, 48)
+    frames, energy = (Pixels(4, 48, change)(clip) for change in (False, True))
+    shrunk = clip.unflatten(4, (24, 2)).unflatten(3, (24, 2)).mean((4, 6))
+    torch.testing.assert_close(frames[:, 1], shrunk[:, :, 1].flatten(1))
+    wanted = (clip[:, :, 3] - clip[:, :, 2]).abs().unflatten(3, (24, 2)).unflatten(2, (24, 2)).mean((3, 5))
+    torch.testing.assert_close(energy[:, 2], wanted.flatten(1))
+    assert energy.shape == (2, 3, 24 * 24 * 3)
+
+
+def test_a_list_names_what_to_choose_by_and_what_to_leave_out(settings, tmp_path):
+    rows = [
+        (path, path.parent.name, path.parents[1].name, str(int(path.stem) % 3))
+        for path in sorted(tmp_path.rglob("*.mp4"))
+    ]
+    lines = ["path,label,split,person", *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    quick = replace(settings, kinds=("logistic",), pool=("time",))
+    data = ProbeData(path=str(tmp_path / "list.csv"), split="train", val_split="test", test_split="train+test")
+    found = probe.run(replace(quick, data=data))
+    assert (found["train"], found["test"]) == (27, 27)
+    found = probe.run(replace(quick, data=ProbeData(path=data.path, leave="person")))
+    assert (found["train"], found["test"]) == (18, 27)
+    assert len(found["probes"]["logistic"]["time"]["right"]) == 27
+    with pytest.raises(MotionMAEError, match="column 'place'"):
+        probe.run(replace(quick, data=ProbeData(path=data.path, leave="place")))

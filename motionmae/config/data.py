@@ -23,7 +23,7 @@ class Data:
     root: str = ""
     """Folder that the paths in a list start from; by default the list's own. Names are found anywhere below it."""
     split: str = ""
-    """Part of a list with a column "split", or of HMDB51's: train1, test1 … test3."""
+    """Part of a list with a column "split" (several: train+val), or of HMDB51's: train1, test1 … test3."""
     sampling: Sampling = "dense"
     """Frames at a stride from a random start, or one from each of equal parts of the video."""
     stride: int = 4

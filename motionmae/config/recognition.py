@@ -12,7 +12,7 @@ from motionmae.config.model import Model
 from motionmae.config.run import Compute, Optim, Run
 
 ProbeKind = Literal["knn", "logistic", "linear", "linear-bn", "attentive"]
-Pool = Literal["mean", "time", "change"]
+Pool = Literal["mean", "time", "grid", "change"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class ProbeData(TestData):
     """Videos to test on: what `path` may be, with the same classes."""
     test_split: str = ""
     """Part of a list to test on; of the list of `path` where `test` is not given."""
+    val_split: str = ""
+    """Part of the list of `path` by which the settings are chosen; by default a fifth of the training videos, drawn by
+    the seed."""
+    leave: str = ""
+    """Instead of a test: column of the list of `path`, of whose values (people, places) each is tested in turn by
+    probes fitted on all others."""
     fraction: float = 1.0
     """Share of the training videos of each class that is used, at least one; drawn by the seed."""
 
@@ -123,21 +129,23 @@ class Probe:
     """Measure a frozen encoder: what k-NN and small classifiers make of its features."""
 
     model: Positional[str] = ""
-    """A run folder or checkpoint with an encoder, ours or another project's."""
+    """A run folder or checkpoint with an encoder, ours or another project's; or what was not learnt, as a comparison:
+    `pixels`, the frames themselves, or `energy`, the absolute differences of adjacent ones."""
     kinds: tuple[ProbeKind, ...] = ("knn", "logistic", "linear", "linear-bn", "attentive")
     """k-NN by cosine; logistic regression to its optimum; linear by SGD, without and with batch norm; one
     cross-attention query over all tokens."""
-    pool: Pool = "mean"
-    """What all but attentive see of a video: the mean token; the mean token of each time slot, one after another; or,
-    place by place, how much the tokens change over time (their standard deviation)."""
+    pool: tuple[Pool, ...] = ("mean",)
+    """What all but attentive see of a video, one or several: the mean token; the mean token of each time slot, one
+    after another; those of each slot's four quarters; or, place by place, how much the tokens change over time (their
+    standard deviation)."""
     untrained: bool = False
     """Forget the weights: the same encoder at its start, for comparison."""
     neighbours: tuple[int, ...] = (1, 5, 10, 20, 50)
     """Numbers of neighbours that k-NN tries."""
     temperature: float = 0.07
     """Of k-NN's votes, exp(cosine / temperature)."""
-    penalty: float = 1e-2
-    """Of logistic regression, times the sum of the squared weights."""
+    penalties: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+    """Times the sum of the squared weights, that logistic regression tries."""
     rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
     """Learning rates that the linear probes try; the attentive one tries a hundredth of the lowest five."""
     epochs: int = 100

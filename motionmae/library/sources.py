@@ -74,6 +74,25 @@ def find(data: Data) -> Videos:
     return found
 
 
+def column(data: Data, name: str, paths: Sequence[Path]) -> list[str]:
+    """What the column `name` of the list `data.path` says of each of these videos of it.
+
+    Raises MotionMAEError where there is no such list or column, or where it says nothing of a video.
+    """
+    listed = os.path.isfile(data.path)
+    text = Path(data.path).read_text(encoding="utf-8-sig", errors="surrogateescape") if listed else ""
+    rows = _rows(text, next((mark for mark in ",\t;" if mark in text.partition("\n")[0]), ","), data.split)
+    where = next((known for known in PATHS if rows and known in rows[0]), None)
+    if where is None or name not in rows[0]:
+        raise MotionMAEError(f"--data.path {data.path}: is not a list with a column {name!r}")
+    home = data.root or os.path.dirname(os.path.abspath(data.path))
+    said = {Path(home, row[where]): row[name] for row in rows}
+    lost = next((path for path in paths if not said.get(path)), None)
+    if lost is not None:
+        raise MotionMAEError(f"--data.path {data.path}: its column {name!r} says nothing of {lost}")
+    return [said[path] for path in paths]
+
+
 def number(labels: Sequence[str], classes: Sequence[str] = ()) -> tuple[list[int], list[str]]:
     """The labels as numbers, and the classes that these number: sorted, numbers as numbers, unless given.
 
@@ -151,10 +170,11 @@ def _listed(path: str, split: str) -> list[Row]:
 
 
 def _rows(text: str, separator: str, split: str) -> list[dict[str, str]]:
-    """Rows of a table with named columns, of one split where there is a column of them."""
+    """Rows of a table with named columns, of one split (or several: train+val) where there is a column of them."""
     table = csv.DictReader(text.splitlines(keepends=True), delimiter=separator)
     table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
-    return [row for row in table if not split or row.get("split", split) == split]
+    wanted = split.split("+")
+    return [row for row in table if not split or row.get("split", split) in (split, *wanted)]
 
 
 def _named(path: str, text: str, separator: str, split: str) -> list[Row]:
