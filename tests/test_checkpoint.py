@@ -13,6 +13,7 @@ import runs
 import torch
 from safetensors import safe_open
 
+from motionmae import stored
 from motionmae.errors import MotionMAEError
 from motionmae.training import checkpoint
 from motionmae.training.checkpoint import State, restore, save
@@ -96,7 +97,7 @@ def test_one_that_may_not_be_read_is_an_error_and_stays_where_it_is(tmp_path, mo
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")  # as root, a file's mode alone would not refuse
 
-    monkeypatch.setattr(checkpoint, "safe_open", refuse)
+    monkeypatch.setattr(stored, "safe_open", refuse)
     with pytest.raises(MotionMAEError, match=r"step-00000010.safetensors: cannot be read .*Permission denied"):
         restore(tmp_path, state(), runs.CPU)
     assert place.is_file()
@@ -165,7 +166,7 @@ def test_a_folder_that_may_not_be_written_is_an_error(tmp_path, monkeypatch):
 
 
 def test_a_failed_save_ends_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "save_file", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(stored, "save_file", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(MotionMAEError, match="No space left"):
         runs.fit_toy(runs.toy_config(tmp_path))
 

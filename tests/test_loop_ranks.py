@@ -166,11 +166,11 @@ def test_a_damaged_shard_falls_back(tmp_path):
     config = runs.toy_config(tmp_path, parallel="fsdp")
     assert joined(runs.ranks(toy, 2, config)) == [0, 0]
     good, late = checkpoint.found(tmp_path)
-    part = next(late.glob("__1_*"))
+    part = next(late.glob("part-00001*"))
     content = bytearray(part.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[-3] ^= 1
     part.write_bytes(content)
-    with pytest.warns(UserWarning, match="the checksum of __1_0.distcp does not match"):
+    with pytest.warns(UserWarning, match=r"the checksum of .* does not match"):
         assert checkpoint.newest_whole(tmp_path)[0] == good
 
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
+from motionmae import stored
 from motionmae.config import Decoder, Model, from_dict
 from motionmae.errors import MotionMAEError
 from motionmae.models.autoencoder import TARGETS, MotionMAE
@@ -69,8 +69,7 @@ def load(
 
 def save(path: str | Path, module: torch.nn.Module, config: dict[str, Any]) -> None:
     """The module's weights as one safetensors file with the config in its metadata; `load` needs nothing else."""
-    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    save_file(state, str(path), metadata={"format": "pt", "config": json.dumps(config)})
+    stored.save_checked(path, module.state_dict(), {"config": json.dumps(config)})
 
 
 def read(path: str | Path, heads: int | None = None, size: int | None = None) -> Checkpoint:
@@ -82,9 +81,9 @@ def read(path: str | Path, heads: int | None = None, size: int | None = None) ->
         if (path / "config.json").is_file() and (path / "model.safetensors").is_file():
             hub = json.loads((path / "config.json").read_text())
             if hub.get("model_type") == "videomae":
-                return _from_transformers(_tensors(path / "model.safetensors")[0], hub)
+                return _from_transformers(load_file(path / "model.safetensors"), hub)
         file = newest_checkpoint(path) if path.is_dir() else path
-        if file.suffix in (".safetensors", ".shards"):
+        if file.suffix in stored.SUFFIXES:
             state, metadata = _tensors(file)
             if "config" not in metadata:
                 raise MotionMAEError(f"{file}: is not a checkpoint of this project: its metadata has no config")
@@ -92,7 +91,9 @@ def read(path: str | Path, heads: int | None = None, size: int | None = None) ->
             return Checkpoint(from_dict(Model, config["model"]), state, config)
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, json.JSONDecodeError, RuntimeError, KeyError, EOFError, OSError) as error:
+    except MotionMAEError:
+        raise
+    except (SafetensorError, ValueError, RuntimeError, KeyError, EOFError, OSError) as error:
         raise MotionMAEError(f"{path}: cannot be read as a checkpoint ({error})") from error
     except Exception as error:  # pickle's own error class; the message names what was refused
         if type(error).__name__ != "UnpicklingError":
@@ -108,7 +109,7 @@ def newest_checkpoint(folder: Path) -> Path:
     """The checkpoint of a run folder with the most steps."""
     if (folder / "about.json").is_file():
         return folder
-    kept = [file for file in folder.glob("checkpoints/step-*") if file.suffix in (".safetensors", ".shards")]
+    kept = [file for file in folder.glob("checkpoints/step-*") if file.suffix in stored.SUFFIXES]
     files = sorted(kept, key=lambda file: file.stem) or sorted(folder.glob("*.safetensors"))
     if not files:
         raise MotionMAEError(f"{folder}: has no checkpoint (checkpoints/step-*.safetensors or .shards)")
@@ -120,40 +121,14 @@ def _tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Where a run has kept the weights' running mean (`average/…`), it stands in for the weights.
     """
-    if file.is_dir():
-        content, metadata = _shards(file)
-    else:
-        with safe_open(file, "pt") as opened:
-            wanted = [name for name in opened.keys() if not name.startswith(("optimizer/", "scaler/"))]  # noqa: SIM118
-            content, metadata = {name: opened.get_tensor(name) for name in wanted}, opened.metadata() or {}
+    opened = stored.Stored(file)
+    wanted = [name for name in opened.shapes if not name.startswith(("optimizer/", "scaler/"))]
     state: dict[str, Tensor] = {}
     for part in ("", "model/", "average/"):
-        for name, value in content.items():
+        for name in wanted:
             if name.startswith(part) and (part or not name.startswith(("model/", "average/"))):
-                state[name.removeprefix(part).removeprefix("autoencoder.")] = value
-    return state, metadata
-
-
-def _shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The same of a checkpoint that several ranks have written in parts; where ranks are joined, all must read it.
-
-    See training/shards.py.
-    """
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
-    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-    from torch.distributed.checkpoint.state_dict_loader import load as fill
-
-    reader = FileSystemReader(folder)
-    saved = reader.read_metadata().state_dict_metadata
-    content = {
-        name: torch.empty(value.size, dtype=value.properties.dtype)
-        for name, value in saved.items()
-        if isinstance(value, TensorStorageMetadata) and name.startswith(("model/", "average/"))
-    }
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is meant
-        fill(content, storage_reader=reader)
-    return content, json.loads((folder / "about.json").read_text())
+                state[name.removeprefix(part).removeprefix("autoencoder.")] = opened.tensor(name)
+    return state, opened.about
 
 
 def fill(module: torch.nn.Module, state: dict[str, Tensor], path: str | Path) -> None:

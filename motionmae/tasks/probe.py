@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from motionmae import runtime
+from motionmae import runtime, stored
 from motionmae.config import Data, Probe, Viewing
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import probing
@@ -30,7 +29,6 @@ from motionmae.models.encoder import VideoEncoder
 from motionmae.models.tokens import grid_of
 from motionmae.models.unlearned import UNLEARNED, Pixels
 from motionmae.runtime import Runtime
-from motionmae.training.checkpoint import checksum
 
 
 def run(config: Probe) -> dict[str, Any]:
@@ -129,7 +127,7 @@ def features(
     wanted += ["tokens"] if "attentive" in config.kinds else []
     made_by = json.dumps(
         {
-            "encoder": checksum(encoder.state_dict()),
+            "encoder": [stored.crc_of(name, value) for name, value in sorted(encoder.state_dict().items())],
             "precision": str(here.dtype),
             "views": asdict(views),
             "videos": [stamp(file) for file in files],
@@ -167,7 +165,7 @@ def features(
         result["tokens"] = result["tokens"].half()
     if here.main:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in result.items()}, str(path), {"made_by": made_by})
+        stored.save(path, result, {"made_by": made_by})
     return result
 
 

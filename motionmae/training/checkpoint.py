@@ -2,8 +2,8 @@
 
 One safetensors file, or one folder of shards where the weights are sharded. Names in both: `model/…` the objective's
 weights, `optimizer/PARAMETER/…` its state, `average/…` the weights' running mean, `scaler/…` the loss scale; beside
-them stand the step, the config, the versions and a checksum. The step says where the data and the schedule are, and
-every step seeds the generators anew (`Runtime.seed`), so that neither has a state to keep.
+them stand the step, the config and the versions; `stored.py` has the checksums. The step says where the data and the
+schedule are, and every step seeds the generators anew (`Runtime.seed`), so that neither has a state to keep.
 """
 
 from __future__ import annotations
@@ -13,29 +13,25 @@ import json
 import os
 import shutil
 import warnings
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from motionmae import __version__
+from motionmae import __version__, stored
 from motionmae.errors import MotionMAEError
 from motionmae.runtime import Runtime
+from motionmae.stored import SUFFIXES
 from motionmae.training import shards
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
-
-SUFFIXES = (".safetensors", ".shards")
 
 
 @dataclass
@@ -92,7 +88,7 @@ def save(folder: Path, step: int, state: State, told: dict[str, Any], keep: int,
     if sharded:
         shards.write(target, tensors, about, runtime)
     elif runtime.main:
-        _write(target, {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, about)
+        _write(target, tensors, about)
     if runtime.main and keep > 0:
         older = [file for file in found(folder) if step_of(file) < step]
         for file in older[: len(older) - keep + 1] if len(older) >= keep else []:
@@ -116,7 +112,7 @@ def restore(folder: Path, state: State, runtime: Runtime) -> tuple[int, dict[str
         tensors, about = shards.read(file, named(state), _parameters(state))
     else:
         tensors, about = content or _read(file)
-    _fill(state, tensors)
+    _fill(state, tensors, file)
     return step_of(file), json.loads(about.get("plan", "{}"))
 
 
@@ -127,13 +123,12 @@ def newest_whole(folder: Path) -> tuple[Path | None, tuple[dict[str, Tensor], di
     files = found(folder)
     for file in reversed(files):
         try:
-            if file.suffix == SUFFIXES[1]:
-                shards.verify(file)
-                return file, None
-            tensors, metadata = _read(file)
-            if checksum(tensors) != int(metadata["checksum"]):
-                raise ValueError("its checksum does not match")
-            return file, (tensors, metadata)
+            if file.suffix != SUFFIXES[1]:
+                return file, _read(file)
+            stored.Stored(file).verify()
+            return file, None
+        except MotionMAEError:  # of a kind that is not read at all: it is not damaged
+            raise
         except PermissionError as error:
             raise MotionMAEError(f"{file}: cannot be read ({error})") from error
         except Exception as error:  # any damage, from a short header to a flipped bit
@@ -159,21 +154,11 @@ def step_of(file: Path) -> int:
     return int(file.stem.removeprefix("step-"))
 
 
-def checksum(tensors: dict[str, Tensor]) -> int:
-    """CRC-32 over names, shapes and bytes, in the order of the names."""
-    value = 0
-    for name in sorted(tensors):
-        value = zlib.crc32(f"{name}{tuple(tensors[name].shape)}".encode(), value)
-        if tensors[name].numel():
-            value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, value)
-    return value
-
-
 def write_text(path: Path, text: str) -> None:
     """A text file that is there whole or not at all, whenever the process is killed."""
     aside = path.with_name(f"{path.name}.part")
     aside.write_text(text)
-    shards.flush(aside)
+    stored.flush(aside)
     os.replace(aside, path)
 
 
@@ -196,23 +181,30 @@ def _parameters(state: State) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _fill(state: State, tensors: dict[str, Tensor]) -> None:
+def _fill(state: State, tensors: dict[str, Tensor], file: Path) -> None:
     """Put whole tensors, or shards cut like the state's own, where they belong."""
     weights, parameters = state.objective.state_dict(), _parameters(state)
     lacking = [name for name in weights if f"model/{name}" not in tensors]
     if lacking:
-        raise MotionMAEError(f"the checkpoint lacks {lacking[0]}: it is of another model than this run's config says")
+        raise MotionMAEError(f"{file}: lacks {lacking[0]}: it is of another model than this run's config says")
     for name, value in tensors.items():
-        kind, rest = name.split("/", 1)
-        if kind == "model":
-            weights[rest].copy_(_like(value, weights[rest]))
-        elif kind == "average" and rest in state.average:
-            state.average[rest].copy_(_like(value, state.average[rest]))
-        elif kind == "optimizer":
-            parameter, key = rest.rsplit("/", 1)
-            target = parameters[parameter]
+        kind, _, rest = name.partition("/")
+        parameter, _, key = rest.rpartition("/")
+        known = {"model": weights, "average": state.average, "optimizer": parameters}.get(kind, {})
+        target = known.get(parameter if kind == "optimizer" else rest)
+        if target is None and kind in ("model", "optimizer"):
+            raise MotionMAEError(f"{file}: holds {name}, which the model of this run's config has not")
+        if target is None:
+            continue
+        if kind == "optimizer":
             value = _like(value, target) if value.shape == target.shape else value
-            state.optimizer.state[target][key] = value.to(target.device)
+            state.optimizer.state[parameters[parameter]][key] = value.to(target.device)
+        elif value.shape != target.shape:
+            raise MotionMAEError(
+                f"{file}: {rest} has the shape {tuple(value.shape)}; this run's config says {tuple(target.shape)}"
+            )
+        else:
+            target.copy_(_like(value, target))
     if "scaler/scale" in tensors and state.scaler.is_enabled():
         kept = {"scale": tensors["scaler/scale"].item(), "_growth_tracker": int(tensors["scaler/growth"])}
         state.scaler.load_state_dict(state.scaler.state_dict() | kept)
@@ -226,23 +218,18 @@ def _like(value: Tensor, target: Tensor) -> Tensor:
 
 
 def _write(target: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
-    aside = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, str(aside), {"format": "pt", **about, "checksum": str(checksum(tensors))})
-        shards.flush(aside)
-        os.replace(aside, target)
-        shards.flush(target.parent)
+        stored.save_checked(target, tensors, about)
     except Exception as error:  # safetensors raises its own classes for a full disk
-        aside.unlink(missing_ok=True)
         raise MotionMAEError(
             f"{target}: the checkpoint could not be written ({error}); earlier ones are whole"
         ) from error
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with safe_open(str(file), "pt") as content:
-        return {name: content.get_tensor(name) for name in content.keys()}, content.metadata()  # noqa: SIM118
+    opened = stored.Stored(file)
+    return {name: opened.tensor(name) for name in opened.shapes}, opened.about
 
 
 def _remove(place: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import nn
 
+from motionmae import stored
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
 from motionmae.runtime import Runtime
@@ -90,9 +90,7 @@ def dump(step: int, budget: Budget, objective: nn.Module, plan: Plan, config: An
         told = {"plan": asdict(plan), "steps": steps}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(
-                tensors, str(file), {"format": "pt", "config": json.dumps(plain(config)), "dump": json.dumps(told)}
-            )
+            stored.save_checked(file, tensors, {"config": json.dumps(plain(config)), "dump": json.dumps(told)})
         except Exception as error:  # safetensors raises its own classes for a full disk
             raise MotionMAEError(f"{file}: the dump of the bad steps could not be written ({error})") from error
     return file
@@ -101,11 +99,10 @@ def dump(step: int, budget: Budget, objective: nn.Module, plan: Plan, config: An
 def read_dump(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The weights of a dump, and what it tells: the run's config, its plan, and the bad steps."""
     try:
-        with safe_open(str(file), "pt") as content:
-            about = content.metadata() or {}
-            told = json.loads(about["dump"]) | {"config": json.loads(about["config"])}
-            return {name[6:]: content.get_tensor(name) for name in content.keys()}, told  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        content = stored.Stored(file)
+        told = json.loads(content.about["dump"]) | {"config": json.loads(content.about["config"])}
+        return {name[6:]: content.tensor(name) for name in content.shapes}, told
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise MotionMAEError(f"--run.replay {file}: is not a dump of bad steps ({error})") from error
 
 

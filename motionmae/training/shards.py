@@ -1,6 +1,6 @@
 """Sharded checkpoints: a folder into which each rank writes its own part, readable on any number of ranks and on one.
 
-torch.distributed.checkpoint's format, with `about.json` beside it: step, config, versions and every file's CRC-32.
+What a part is, and how it is checked, `stored.py` says.
 """
 
 from __future__ import annotations
@@ -8,17 +8,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import warnings
-import zlib
 from pathlib import Path
 
-import torch
 from torch import Tensor
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor, Shard
 
+from motionmae import stored
 from motionmae.errors import MotionMAEError
 from motionmae.runtime import Runtime
 
@@ -29,7 +24,7 @@ def write(target: Path, tensors: dict[str, Tensor], about: dict[str, str], runti
     Raises MotionMAEError, on every rank, if any of them cannot.
     """
     aside = target.with_name(f"{target.name}.part")
-    problem, sums = None, {}
+    problem, name, header = None, f"part-{runtime.rank:05d}.safetensors", ""
     if runtime.main:
         try:
             shutil.rmtree(aside, ignore_errors=True)
@@ -39,22 +34,19 @@ def write(target: Path, tensors: dict[str, Tensor], about: dict[str, str], runti
     problem = runtime.share(problem)
     if problem is None:
         try:
-            save(dict(tensors), storage_writer=FileSystemWriter(aside))
-            sums = {file.name: crc(file) for file in sorted(aside.glob(f"__{runtime.rank}_*"))}
-        except Exception as error:  # a rank's own, or that of another which it was told of
+            held, pieces = _own(tensors, runtime)
+            header = stored.save_checked(aside / name, held, {"pieces": json.dumps(pieces)})["header"]
+        except Exception as error:  # safetensors raises its own classes for a full disk
             problem = f"rank {runtime.rank}: {str(error).splitlines()[0]}"
-    found = runtime.gather((problem, sums))
-    problem = next((told for told, _ in found if told), None)
+    found = runtime.gather((problem, name, header))
+    problem = next((told for told, _, _ in found if told), None)
     if runtime.main and problem is None:
         try:
-            files = {name: value for _, part in found for name, value in part.items()}
-            files[".metadata"] = crc(aside / ".metadata")
-            (aside / "about.json").write_text(json.dumps({**about, "files": files}))
-            flush(aside / "about.json")
-            flush(aside)
+            stored.write_about(aside, about, {part: header for _, part, header in found})
+            stored.flush(aside)
             shutil.rmtree(target, ignore_errors=True)
             os.replace(aside, target)
-            flush(target.parent)
+            stored.flush(target.parent)
         except OSError as error:
             problem = str(error)
     problem = runtime.share(problem)
@@ -64,13 +56,36 @@ def write(target: Path, tensors: dict[str, Tensor], about: dict[str, str], runti
         raise MotionMAEError(f"{target}: the checkpoint could not be written ({problem}); earlier ones are whole")
 
 
-def verify(folder: Path) -> None:
-    """Raise ValueError where a file of the folder is missing or is not what was written."""
-    for name, value in json.loads((folder / "about.json").read_text())["files"].items():
-        if not (folder / name).exists():
-            raise ValueError(f"it lacks {name}")
-        if crc(folder / name) != value:
-            raise ValueError(f"the checksum of {name} does not match")
+def _own(tensors: dict[str, Tensor], runtime: Runtime) -> tuple[dict[str, Tensor], dict[str, list[object]]]:
+    """What this rank writes, and of which stretch of the whole each is: its shards; rank 0 what every rank has."""
+    held: dict[str, Tensor] = {}
+    pieces: dict[str, list[object]] = {}
+    for name, value in tensors.items():
+        sharding = _sharding(value)
+        if sharding is not None:
+            assert isinstance(value, DTensor)
+            start, stop = _stretch(value, sharding)
+            if start < stop or runtime.main:  # the last ranks have nothing of what is short
+                held[name], pieces[name] = value.to_local(), [start, sharding, list(value.shape)]
+        elif runtime.main:
+            held[name] = value.to_local() if isinstance(value, DTensor) else value
+    return held, pieces
+
+
+def _sharding(value: Tensor) -> int | None:
+    """The dimension along which a tensor is cut, if it is."""
+    if not isinstance(value, DTensor):
+        return None
+    (placement,) = value.placements  # the mesh of `parallel.place` has one dimension
+    return placement.dim if isinstance(placement, Shard) else None
+
+
+def _stretch(value: DTensor, dim: int) -> tuple[int, int]:
+    """Where this rank's shard starts and stops: as torch.chunk cuts, so that the last ones may be short or empty."""
+    size = value.shape[dim]
+    each = -(-size // value.device_mesh.size())
+    start = min(size, each * value.device_mesh.get_local_rank())
+    return start, min(size, start + each)
 
 
 def read(
@@ -78,38 +93,22 @@ def read(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The folder's tensors, and what is told beside them.
 
-    The tensors are whole, or cut like those of `state` and, for the optimiser, like its parameters.
+    The tensors are whole, or cut like those of `state` and, for the optimiser, like its parameters: of these a rank
+    reads the parts that its own shard lies in.
     """
-    reader = FileSystemReader(folder)
+    opened = stored.Stored(folder)
     tensors: dict[str, Tensor] = {}
-    for name, saved in reader.read_metadata().state_dict_metadata.items():
-        assert isinstance(saved, TensorStorageMetadata), name
+    for name, shape in opened.shapes.items():
         like = state.get(name)
         if like is None and name.startswith("optimizer/"):
             like = parameters.get(name.split("/", 1)[1].rsplit("/", 1)[0])
-        if like is not None and like.shape == saved.size:
-            tensors[name] = torch.empty_like(like, dtype=saved.properties.dtype, requires_grad=False)
-        else:
-            tensors[name] = torch.empty(saved.size, dtype=saved.properties.dtype)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one rank is meant
-        load(tensors, storage_reader=reader)
-    return tensors, json.loads((folder / "about.json").read_text())
-
-
-def crc(file: Path) -> int:
-    """CRC-32 of a file's bytes."""
-    value = 0
-    with file.open("rb") as content:
-        while block := content.read(1 << 22):
-            value = zlib.crc32(block, value)
-    return value
-
-
-def flush(path: Path) -> None:
-    """Bring a file's content, or a folder's names, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sharding = None if like is None else _sharding(like)
+        if sharding is None or like is None or tuple(like.shape) != shape:
+            tensors[name] = opened.tensor(name)
+            continue
+        assert isinstance(like, DTensor)
+        local = opened.stretch(name, sharding, *_stretch(like, sharding)).to(like.device)
+        tensors[name] = DTensor.from_local(
+            local, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+        )
+    return tensors, opened.about
