@@ -44,6 +44,19 @@ class Toy(nn.Module):
         self.leave = nn.Linear(8, 2)
         self.drop = nn.Dropout(drop)
 
+    def layers(self):
+        return [
+            [*self.enter.parameters()],
+            *([*block.parameters()] for block in self.blocks),
+            [*self.leave.parameters()],
+        ]
+
+    def undecayed(self):
+        return [value for value in self.parameters() if value.ndim < 2]
+
+    def hidden_matrices(self):
+        return [(block.weight, at + 1) for at, block in enumerate(self.blocks)]
+
     def forward(self, batch):
         x = self.enter(batch["x"])
         for block in self.blocks:

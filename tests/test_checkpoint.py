@@ -17,12 +17,12 @@ from motionmae import stored
 from motionmae.errors import MotionMAEError
 from motionmae.training import checkpoint
 from motionmae.training.checkpoint import State, restore, save
-from motionmae.training.optim import adamw, average
+from motionmae.training.optim import average, optimiser
 
 
-def state(seed: int = 0, ema: float | None = None) -> State:
-    toy, optim = runs.Toy(seed=seed), runs.toy_config(Path("x"), ema=ema).optim
-    made = State(toy, adamw(toy, optim), torch.amp.GradScaler("cpu", enabled=False), average(toy, optim))
+def state(seed: int = 0, ema: float | None = None, kind: str = "adamw") -> State:
+    toy, optim = runs.Toy(seed=seed), runs.toy_config(Path("x"), ema=ema, kind=kind).optim
+    made = State(toy, optimiser(toy, optim, 0.1), torch.amp.GradScaler("cpu", enabled=False), average(toy, optim))
     toy(runs.clips(seed, range(8), 8))["loss"].backward()
     made.optimizer.step()
     return made
@@ -36,8 +36,9 @@ def names(folder: Path) -> list[str]:
     return sorted(file.name for file in (folder / "checkpoints").iterdir())
 
 
-def test_what_is_restored_is_what_was_saved(tmp_path):
-    made, other = state(0, 0.9), state(1, 0.9)
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_what_is_restored_is_what_was_saved(tmp_path, kind):
+    made, other = state(0, 0.9, kind), state(1, 0.9, kind)
     put(tmp_path, 7, made)
     assert not runs.same(checkpoint.named(made), checkpoint.named(other))
     assert restore(tmp_path, other, runs.CPU)[0] == 7

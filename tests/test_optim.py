@@ -11,13 +11,14 @@ import runs
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
-from motionmae.config import Decoder, Model, Optim, Run
+from motionmae.config import Decoder, Mix, Model, Optim, Run
 from motionmae.errors import MotionMAEError
 from motionmae.models.autoencoder import MotionMAE
-from motionmae.training import optim
-from motionmae.training.optim import Plan, adamw, average, follow, learning_rate, parameter_groups, plan
+from motionmae.models.classifier import Classifier
+from motionmae.objectives.classification import Classification
+from motionmae.training import loop
+from motionmae.training.optim import Plan, average, follow, learning_rate, optimiser, parameter_groups, plan
 
 SMALL = Model(4, 16, (2, 8, 8), 24, 3, 3, positions="learned", decoder=Decoder("shared", 12, 1, 2))
 
@@ -25,7 +26,7 @@ SMALL = Model(4, 16, (2, 8, 8), 24, 3, 3, positions="learned", decoder=Decoder("
 def test_adamw_takes_the_published_steps():
     """Loshchilov and Hutter, 2017, arXiv 1711.05101, algorithm 2, number by number in float64."""
     toy, settings = runs.Toy(0.0).double(), Optim(lr=0.05, weight_decay=0.1, betas=(0.9, 0.95))
-    optimizer = adamw(toy, settings)
+    optimizer = optimiser(toy, settings, 0.05)
     weights = {name: value.detach().clone() for name, value in toy.named_parameters()}
     first = {name: torch.zeros_like(value) for name, value in weights.items()}
     second = {name: torch.zeros_like(value) for name, value in weights.items()}
@@ -50,7 +51,10 @@ def test_matrices_alone_decay():
     """Each kind of parameter by its role, as VideoMAE has it: no bias, norm, position or mask token decays."""
     autoencoder = MotionMAE(SMALL)
     decaying = {
-        id(value) for group in parameter_groups(autoencoder, 0.05) if group["weight_decay"] for value in group["params"]
+        id(value)
+        for group in parameter_groups(autoencoder, Optim(), 1.0)
+        if group["weight_decay"]
+        for value in group["params"]
     }
     for name, value in autoencoder.named_parameters():
         exempt = name.endswith(("bias", "mask_token", "positions.table")) or "norm" in name
@@ -60,18 +64,21 @@ def test_matrices_alone_decay():
 def test_every_learnt_parameter_is_in_one_group():
     autoencoder = MotionMAE(SMALL)
     autoencoder.encoder.embed.weight.requires_grad_(False)
-    for layer_decay in (1.0, 0.75):
-        members = [id(v) for group in parameter_groups(autoencoder, 0.05, layer_decay) for v in group["params"]]
+    for layer_decay, kind in ((1.0, "adamw"), (0.75, "adamw"), (0.75, "muon")):
+        members = [
+            id(v)
+            for group in parameter_groups(autoencoder, Optim(kind=kind), 1.0, layer_decay)
+            for v in group["params"]
+        ]
         assert sorted(members) == sorted(id(v) for v in autoencoder.parameters() if v.requires_grad)
 
 
 def test_layers_decay_from_the_head_down():
     """Bao et al., 2021, arXiv 2106.08254: embedding first, then blocks, the head at the full rate."""
-    classifier = nn.ModuleDict({"encoder": MotionMAE(SMALL).encoder, "head": nn.Linear(24, 5)})
-    scales = {
-        id(value): group["scale"] for group in parameter_groups(classifier, 0.05, 0.5) for value in group["params"]
-    }
-    wanted = {"encoder.embed": 0.5**4, "encoder.positions": 0.5**4, "encoder.norm": 1.0, "head": 1.0}
+    classifier = Classification(Classifier(SMALL, ("a", "b")), Mix())
+    groups = parameter_groups(classifier, Optim(), 1.0, 0.5)
+    scales = {id(value): group["scale"] for group in groups for value in group["params"]}
+    wanted = {"encoder.embed": 0.5**4, "encoder.positions": 0.5**4, "head": 1.0}
     wanted |= {f"encoder.blocks.{block}": 0.5 ** (3 - block) for block in range(3)}
     for name, value in classifier.named_parameters():
         start = next(start for start in wanted if name.startswith(f"{start}."))
@@ -81,22 +88,20 @@ def test_layers_decay_from_the_head_down():
 def test_the_scale_multiplies_the_rate_in_the_loop(tmp_path):
     """AdamW's first step is the rate: at layer decay 0.5 the embedding moves by a sixteenth of it."""
     config = runs.toy_config(tmp_path, steps=1, warmup_epochs=0.0, weight_decay=0.0)
-    module = nn.ModuleDict({"encoder": MotionMAE(SMALL).encoder, "head": nn.Linear(24, 5)})
-    before = {name: value.detach().clone() for name, value in module.named_parameters()}
 
-    class Sum(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.encoder, self.head = module["encoder"], module["head"]
-
+    class Sum(Classification):
         def forward(self, batch):
             return {"loss": torch.stack([value.sum() for value in self.parameters()]).sum() * batch["x"].mean().abs()}
 
-    from motionmae.training import loop
-
+    module = Sum(Classifier(SMALL, ("a", "b")), Mix())
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
     made = plan(config.optim, config.run, 8, 1, 1)
-    loop.fit(Sum(), runs.batches(8, 8), made, runs.CPU, config, layer_decay=0.5)
-    for name, scale in {"encoder.embed.bias": 1 / 16, "encoder.blocks.2.norm1.bias": 1 / 2, "head.bias": 1.0}.items():
+    loop.fit(module, runs.batches(8, 8), made, runs.CPU, config, layer_decay=0.5)
+    for name, scale in {
+        "encoder.embed.bias": 1 / 16,
+        "encoder.blocks.2.norm1.bias": 1 / 2,
+        "head.norm.bias": 1.0,
+    }.items():
         moved = (before[name] - dict(module.named_parameters())[name]).detach()
         torch.testing.assert_close(moved, torch.full_like(moved, made.lr * scale), rtol=1e-3, atol=0)
 
@@ -160,7 +165,7 @@ def test_load_takes_the_running_mean(tmp_path):
     from motionmae.training.checkpoint import State, save
 
     autoencoder, settings = MotionMAE(SMALL), Optim(ema=0.9)
-    state = State(autoencoder, adamw(autoencoder, settings), torch.amp.GradScaler("cpu", enabled=False), {})
+    state = State(autoencoder, optimiser(autoencoder, settings, 1.0), torch.amp.GradScaler("cpu", enabled=False), {})
     config = asdict(replace(Pretrain(), model=SMALL))
     save(tmp_path, 1, state, {"config": config}, 2, runs.CPU)
     weight = autoencoder.encoder.embed.weight.detach()
@@ -177,4 +182,4 @@ def test_a_decay_outside_its_range_is_named():
 
 
 def test_the_loops_own_optimiser_is_fused():
-    assert optim.adamw(runs.Toy(), runs.toy_config(Path("x")).optim).defaults["fused"]
+    assert optimiser(runs.Toy(), runs.toy_config(Path("x")).optim, 1.0).defaults["fused"]

@@ -38,7 +38,7 @@ from motionmae.config.recognition import (
     TestData,
     Viewing,
 )
-from motionmae.config.run import Compute, Device, Optim, Parallel, Precision, Run
+from motionmae.config.run import Compute, Device, Optim, OptimKind, Parallel, Precision, Run
 from motionmae.config.segmentation import (
     BenchSegment,
     Davis,
@@ -81,6 +81,7 @@ __all__ = [
     "Motions",
     "Normalise",
     "Optim",
+    "OptimKind",
     "Parallel",
     "Pool",
     "PositionsKind",

@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from motionmae.config.data import Data
 from motionmae.config.model import Loss, Mask, Model, Target
-from motionmae.config.run import Optim, Run
+from motionmae.config.run import Optim, OptimKind, Run
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class BenchPretrain:
     """Share of the hidden tokens that is predicted; the preset's by default."""
     motion: float | None = None
     """Weight of the time head; 0 is appearance alone, which is what the reference does."""
+    optimiser: OptimKind | None = None
+    """AdamW or Muon; the preset's by default."""
     reference: bool = True
     """Time the reference too."""
     data: Data = field(default_factory=lambda: Data(workers=1))

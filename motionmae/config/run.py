@@ -8,12 +8,15 @@ from typing import Literal
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Parallel = Literal["ddp", "fsdp"]
+OptimKind = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True)
 class Optim:
-    """AdamW with linear warm-up and cosine decay, stepped by step."""
+    """AdamW or Muon with linear warm-up and cosine decay, stepped by step."""
 
+    kind: OptimKind = "adamw"
+    """AdamW for all parameters, or Muon for the matrices inside the transformer blocks and AdamW for the rest."""
     batch: int = 1024
     """Clips in one optimiser step, over all ranks and accumulated micro-batches."""
     epochs: float = 800.0
@@ -22,6 +25,9 @@ class Optim:
     """Optimiser steps, instead of epochs; the warm-up keeps its share."""
     lr: float = 1.5e-4
     """Peak learning rate for 256 clips; the run's peak is this times batch / 256."""
+    lr_hidden: float = 0.01
+    """Muon's peak learning rate, above 0, at most 1; its updates are of one size, so it is not scaled by the batch. It
+    rises and falls in step with lr."""
     lr_start: float = 1e-6
     """Learning rate at the first step, not scaled by the batch."""
     lr_end: float = 1e-5
@@ -32,6 +38,8 @@ class Optim:
     """Decoupled weight decay of matrices; biases, norms, positions and mask tokens have none."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's two averages."""
+    momentum: float = 0.95
+    """Muon's average of the gradient, at least 0, below 1."""
     clip: float | None = None
     """Largest norm of the gradient; none by default."""
     ema: float | None = None

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from motionmae.config import Model
-from motionmae.models.encoder import EPS, Block, VideoEncoder, init_linear, run_blocks, training_grid
+from motionmae.models.encoder import EPS, Block, VideoEncoder, init_linear, run_blocks, training_grid, vectors
 from motionmae.models.tokens import Positions, clip_grid
 
 TARGETS = ("appearance", "motion")  # what the space head and the time head predict
@@ -89,6 +89,20 @@ class MotionMAE(nn.Module):
         for decoder in self.decoders:
             predictions |= decoder(encoded, visible, masked, grid)
         return predictions
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The encoder's layers; the decoders belong to the last."""
+        *below, last = self.encoder.layers()
+        return [*below, [*last, *self.decoders.parameters()]]
+
+    def undecayed(self) -> list[nn.Parameter]:
+        """The parameters without weight decay: biases, norms, positions and mask tokens."""
+        return [*self.encoder.undecayed(), *vectors(self.decoders)]
+
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        """The weight matrices of all blocks, and how many are stacked in each."""
+        blocks = [block for decoder in self.decoders for block in decoder.blocks]  # pyright: ignore
+        return [*self.encoder.hidden_matrices(), *(found for block in blocks for found in block.hidden_matrices())]
 
     def recompute(self, on: bool) -> None:
         """Whether blocks recompute their activations in the backward pass: less memory, about a third more time."""

@@ -72,6 +72,11 @@ class Block(nn.Module):
         x = x + self._drop(self.attention(self.norm1(x), None if context is None else self.norm1(context)))
         return x + self._drop(self.mlp(self.norm2(x)))
 
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        """The weights that map hidden features to hidden features, and how many matrices are stacked in each."""
+        into, _, back = self.mlp
+        return [(self.attention.qkv.weight, 3), *((part.weight, 1) for part in (self.attention.out, into, back))]
+
     def _drop(self, branch: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Stochastic depth, a clip at a time (Huang et al., 2016, arXiv 1603.09382); the kept ones are scaled up."""
         if not self.training or self.drop_path == 0.0:
@@ -126,6 +131,24 @@ class VideoEncoder(nn.Module):
         x = self.embed((pixels - self.pixel_mean) / self.pixel_std)
         positions = self.positions(clip_grid(clip, self.config.cube))
         return x + (positions if visible is None else positions[visible])
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """All parameters from the input up: the embedding with its positions, each block, the last norm."""
+        first = [*self.embed.parameters(), *self.positions.parameters()]
+        return [first, *([*block.parameters()] for block in self.blocks), [*self.norm.parameters()]]
+
+    def undecayed(self) -> list[nn.Parameter]:
+        """The parameters without weight decay: biases, norms and positions."""
+        return [*vectors(self), *self.positions.parameters()]
+
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        """The blocks' weight matrices, and how many are stacked in each; the embedding is none, it meets pixels."""
+        return [found for block in self.blocks for found in block.hidden_matrices()]  # pyright: ignore
+
+
+def vectors(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters with one dimension: biases, norms, mask tokens."""
+    return [value for value in module.parameters() if value.ndim < 2]
 
 
 def training_grid(config: Model) -> tuple[int, int, int] | None:

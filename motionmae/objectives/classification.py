@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from motionmae import noise
 from motionmae.config import Mix
 from motionmae.models.classifier import Classifier
-from motionmae.models.encoder import to_unit
+from motionmae.models.encoder import to_unit, vectors
 
 MIX_STREAM = 20
 KNOTS = 2048  # of the table that beta() interpolates
@@ -118,6 +118,19 @@ class Classification(nn.Module):
         loss = F.cross_entropy(scores, targets)
         right = (scores.argmax(1) == targets.argmax(1)).float().mean()
         return {"loss": loss, "cross_entropy_ratio": loss.detach() / math.log(self.classes), "top1": right}
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The encoder's layers; the head belongs to the last."""
+        *below, last = self.encoder.layers()
+        return [*below, [*last, *self.head.parameters()]]
+
+    def undecayed(self) -> list[nn.Parameter]:
+        """The parameters without weight decay: biases, norms and positions."""
+        return [*self.encoder.undecayed(), *vectors(self.head)]
+
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        """The encoder's hidden matrices, and how many are stacked in each; the head's is none, it meets classes."""
+        return self.encoder.hidden_matrices()
 
     def logits(self, clip: Shaped[Tensor, "b c t h w"]) -> Float[Tensor, "b classes"]:
         """The class scores of clips."""

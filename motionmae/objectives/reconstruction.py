@@ -100,6 +100,18 @@ class Reconstruction(nn.Module):
             parts |= {name: part.detach(), f"{name}_ratio": part.detach() / self.baseline(name, wanted)}
         return {"loss": total, **parts}
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The autoencoder's parameters, layer by layer."""
+        return self.autoencoder.layers()
+
+    def undecayed(self) -> list[nn.Parameter]:
+        """The autoencoder's parameters without weight decay."""
+        return self.autoencoder.undecayed()
+
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        """The autoencoder's hidden matrices, and how many are stacked in each."""
+        return self.autoencoder.hidden_matrices()
+
     def frames(self, clip: Shaped[Tensor, "b c t2 h w"]) -> tuple[Tensor, Tensor]:
         """The frames that the encoder sees, and the frame after each."""
         return neighbours(clip, self.autoencoder.config.frames, self.target)

@@ -129,7 +129,7 @@ def _settings(config: BenchLoop) -> Pretrain:
     if config.turns < 2:
         raise MotionMAEError(f"--turns {config.turns}: at least 2, as the middle half of them is shown")
     preset: Pretrain = presets[config.preset]
-    return replace(preset, optim=replace(preset.optim, batch=config.batch), run=config.run)
+    return replace(preset, optim=replace(preset.optim, batch=config.batch, kind="adamw"), run=config.run)
 
 
 def _batch(settings: Pretrain) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _settings(config: BenchPretrain) -> Pretrain:
         mask=replace(preset.mask, decode_ratio=ratio),
         loss=replace(preset.loss, motion=motion),
         data=replace(preset.data, path=config.data.path, workers=config.data.workers, cache=False),
-        optim=replace(preset.optim, batch=config.batch),
+        optim=replace(preset.optim, batch=config.batch, kind=config.optimiser or preset.optim.kind),
         run=config.run,
     )
 
@@ -84,11 +84,13 @@ def _loads(settings: Pretrain, count: int) -> Iterator[tuple[dict[str, Tensor], 
 def _step(module: Reconstruction, settings: Pretrain, here: Runtime) -> Step:
     """A training step that tells the seconds of each stage."""
     compute: nn.Module = torch.compile(module) if settings.run.compile else module  # pyright: ignore[reportAssignmentType]
-    return _timed(module.to(here.device), lambda batch: compute(batch)["loss"], settings, here)
+    made = optim.optimiser(module.to(here.device), settings.optim, settings.optim.lr)
+    return _timed(module, lambda batch: compute(batch)["loss"], made, here)
 
 
-def _timed(module: nn.Module, loss_of: Callable[[dict[str, Any]], Tensor], settings: Pretrain, here: Runtime) -> Step:
-    optimizer = optim.adamw(module, settings.optim)
+def _timed(
+    module: nn.Module, loss_of: Callable[[dict[str, Any]], Tensor], optimizer: torch.optim.Optimizer, here: Runtime
+) -> Step:
     module.train()
 
     def step(batch: dict[str, Any]) -> dict[str, float]:
@@ -155,7 +157,8 @@ def _reference(
     mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (MEAN, STD))
     pixels = ((to_unit(now, torch.float32) - mean) / std).transpose(1, 2).contiguous()
     prepared = {"pixels": pixels, "hidden": hidden}
-    step = _timed(theirs, lambda found: theirs(found["pixels"], found["hidden"]).loss, settings, here)
+    made = torch.optim.AdamW(theirs.parameters(), lr=settings.optim.lr, fused=True)
+    step = _timed(theirs, lambda found: theirs(found["pixels"], found["hidden"]).loss, made, here)
     spent = [(sum(ours(batch).values()), sum(step(prepared).values())) for _ in range(steps + 1)][1:]
     return statistics.median(left for left, _ in spent), statistics.median(right for _, right in spent)
 

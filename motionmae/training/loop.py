@@ -22,7 +22,7 @@ from motionmae.training import checkpoint, health, parallel, rehearsal
 from motionmae.training.checkpoint import State
 from motionmae.training.log import Log, open_folder, plain
 from motionmae.training.meter import Meter
-from motionmae.training.optim import Plan, adamw, average, follow, learning_rate
+from motionmae.training.optim import Plan, average, follow, learning_rate, optimiser
 
 __all__ = ["fit", "open_folder", "train_step"]
 
@@ -50,7 +50,7 @@ def fit(
     run, optim, folder = config.run, config.optim, Path(config.run.out)
     module = parallel.place(objective, run, runtime)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == torch.float16)
-    state = State(module, adamw(module, optim, layer_decay), scaler, average(module, optim))
+    state = State(module, optimiser(module, optim, plan.lr, layer_decay), scaler, average(module, optim))
     with checkpoint.alone(folder, runtime):
         first, before = checkpoint.restore(folder, state, runtime)
         if first >= plan.steps:
@@ -183,7 +183,7 @@ def train_step(
         scaler.step(optimizer)
         scaler.update()
     else:
-        # The fused optimisers skip the step where found_inf is 1: the same door that GradScaler uses.
+        # Fused AdamW and our Muon skip the step where found_inf is 1: the same door that GradScaler uses.
         optimizer.found_inf = (~norm.isfinite()).float()  # pyright: ignore[reportAttributeAccessIssue]
         optimizer.step()
     return parts, norm

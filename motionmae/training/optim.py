@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from motionmae.config import Optim, Run
+from motionmae.config import Optim, OptimKind, Run
 from motionmae.errors import MotionMAEError
+from motionmae.training.muon import Muon
+
+Group = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,22 @@ def plan(optim: Optim, run: Run, videos: int, repeats: int, ranks: int) -> Plan:
         raise MotionMAEError(
             f"--run.micro-batch {micro} must divide the batch of a rank, {share}, and be whole repeats of {repeats}"
         )
+    if optim.kind == "muon":
+        check_muon(optim)
     steps = optim.steps if optim.steps is not None else math.ceil(optim.epochs * videos * repeats / optim.batch)
     if steps < 1:
         raise MotionMAEError(f"the run would have {steps} steps; raise --optim.epochs or set --optim.steps")
     warmup = round(steps * optim.warmup_epochs / optim.epochs)
     return Plan(steps, warmup, optim.batch, micro, share // micro, ranks, optim.lr * optim.batch / 256, videos)
+
+
+def check_muon(optim: Optim) -> None:
+    """Raise MotionMAEError for a number of Muon's outside its range."""
+    for name, value, low, high in (("lr", optim.lr, 0, 10), ("lr-hidden", optim.lr_hidden, 0, 1)):
+        if not low < value <= high:
+            raise MotionMAEError(f"--optim.{name} must be above {low} and at most {high} with muon, it is {value:g}")
+    if not 0 <= optim.momentum < 1:
+        raise MotionMAEError(f"--optim.momentum must be at least 0 and below 1, it is {optim.momentum:g}")
 
 
 def learning_rate(step: int, plan: Plan, optim: Optim) -> float:
@@ -55,40 +69,47 @@ def learning_rate(step: int, plan: Plan, optim: Optim) -> float:
     return optim.lr_end + (plan.lr - optim.lr_end) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def decays(name: str, parameter: torch.Tensor) -> bool:
-    """Whether a parameter has weight decay: matrices have; biases, norms, positions and mask tokens have not."""
-    return parameter.ndim >= 2 and not name.endswith("positions.table")
-
-
-def layer_of(name: str, depth: int) -> int:
-    """0 for the embedding and its positions, 1 … depth for the encoder's blocks, depth + 1 for what comes after."""
-    block = re.search(r"encoder\.blocks\.(\d+)\.", name)
-    if block:
-        return int(block[1]) + 1
-    return 0 if re.search(r"encoder\.(embed|positions)\.", name) else depth + 1
-
-
-def parameter_groups(module: nn.Module, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-    """Parameters by decay and by layer; a group's `scale` multiplies the learning rate.
+def parameter_groups(module: nn.Module, optim: Optim, peak: float, layer_decay: float = 1.0) -> list[Group]:
+    """Parameters by layer, decay and optimiser, as the module tells them; `scale` times the schedule's rate is theirs.
 
     layer_decay below 1 makes layer l of L learn at layer_decay ** (L - l) of the head's rate (Bao et al., 2021,
-    arXiv 2106.08254).
+    arXiv 2106.08254). With `optim.kind` muon a group of hidden matrices has their number in a parameter as `matrices`,
+    and a scale that makes of `peak`, the schedule's highest rate, `optim.lr_hidden`.
     """
-    named = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
-    depth = 1 + max((int(m[1]) for name, _ in named if (m := re.search(r"encoder\.blocks\.(\d+)\.", name))), default=-1)
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
-    for name, value in named:
-        layer, decay = layer_of(name, depth) if layer_decay != 1.0 else depth + 1, decays(name, value)
-        scale = layer_decay ** (depth + 1 - layer)
-        fresh = {"params": [], "weight_decay": weight_decay if decay else 0.0, "scale": scale}
-        groups.setdefault((layer, decay), fresh)["params"].append(value)
+    told: Any = module  # an objective tells its layers(), undecayed() and hidden_matrices()
+    layers = told.layers()
+    layer_of = {id(value): number for number, layer in enumerate(layers) for value in layer}
+    undecayed = {id(value) for value in told.undecayed()}
+    hidden = {id(value): count for value, count in told.hidden_matrices()} if optim.kind == "muon" else {}
+    groups: dict[tuple[float, bool, int], Group] = {}
+    for value in module.parameters():
+        if not value.requires_grad:
+            continue
+        scale = layer_decay ** (len(layers) - 1 - layer_of[id(value)])
+        decay, count = id(value) not in undecayed, hidden.get(id(value), 0)
+        fresh = {"params": [], "weight_decay": optim.weight_decay if decay else 0.0, "scale": scale}
+        if count:
+            fresh |= {"scale": scale * optim.lr_hidden / peak, "matrices": count}
+        groups.setdefault((scale, decay, count), fresh)["params"].append(value)
     return list(groups.values())
 
 
-def adamw(module: nn.Module, optim: Optim, layer_decay: float = 1.0) -> torch.optim.AdamW:
+def adamw(groups: list[Group], optim: Optim) -> torch.optim.Optimizer:
     """AdamW, fused (Loshchilov and Hutter, 2017, arXiv 1711.05101)."""
-    groups = parameter_groups(module, optim.weight_decay, layer_decay)
     return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
+
+
+def muon(groups: list[Group], optim: Optim) -> torch.optim.Optimizer:
+    """Muon for hidden matrices, AdamW for the rest."""
+    return Muon(groups, optim.lr, optim.betas, optim.momentum)
+
+
+KINDS: dict[OptimKind, Callable[[list[Group], Optim], torch.optim.Optimizer]] = {"adamw": adamw, "muon": muon}
+
+
+def optimiser(module: nn.Module, optim: Optim, peak: float, layer_decay: float = 1.0) -> torch.optim.Optimizer:
+    """The optimiser that `optim.kind` names, over all that the module learns; `peak` is the plan's highest rate."""
+    return KINDS[optim.kind](parameter_groups(module, optim, peak, layer_decay), optim)
 
 
 def average(module: nn.Module, optim: Optim) -> dict[str, torch.Tensor]:
