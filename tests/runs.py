@@ -15,7 +15,20 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from motionmae.config import Data, Decoder, Finetune, Labelled, Mask, Mix, Model, Optim, Pretrain, Run, Viewing
+from motionmae.config import (
+    Data,
+    Decoder,
+    Finetune,
+    Labelled,
+    Mask,
+    Mix,
+    Model,
+    Optim,
+    OptimKind,
+    Pretrain,
+    Run,
+    Viewing,
+)
 from motionmae.runtime import Runtime
 from motionmae.training import loop
 from motionmae.training.optim import plan
@@ -124,13 +137,15 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def pretraining(videos: Path, out: Path, steps: int = 12, workers: int = 0, **run) -> Pretrain:
+def pretraining(
+    videos: Path, out: Path, steps: int = 12, workers: int = 0, kind: OptimKind = "adamw", **run
+) -> Pretrain:
     """A real run that takes seconds: five videos in batches of four, so that most stops are in mid-epoch."""
     return Pretrain(
         model=Model(4, 16, (2, 8, 8), 24, 2, 3, decoder=Decoder("shared", 12, 1, 2)),
         mask=Mask("random", 0.5),
         data=Data(path=str(videos), stride=1, workers=workers, cache=True),
-        optim=Optim(batch=4, steps=steps, epochs=10.0, warmup_epochs=1.0, lr=0.2),
+        optim=Optim(kind, batch=4, steps=steps, epochs=10.0, warmup_epochs=1.0, lr=0.2),
         run=Run(
             out=str(out), device="cpu", **{"log_every": 2, "save_every": 3, "inspect_every": 1000, "threads": 1} | run
         ),

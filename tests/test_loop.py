@@ -14,6 +14,7 @@ import pytest
 import runs
 import torch
 
+from motionmae.config import OptimKind
 from motionmae.data.synthetic import render
 from motionmae.errors import MotionMAEError
 from motionmae.training import loop
@@ -55,21 +56,22 @@ def stopping(config: runs.Config, at: int):
 
 
 @pytest.mark.parametrize("at", [1, 4, 6, 11])
-@pytest.mark.parametrize("ema", [None, 0.9])
-def test_a_crashed_run_goes_on_to_the_same_bits(tmp_path, at, ema):
-    config = runs.toy_config(tmp_path / "a", ema=ema, micro_batch=4)
+@pytest.mark.parametrize(("ema", "kind"), [(None, "adamw"), (0.9, "adamw"), (0.9, "muon")])
+def test_a_crashed_run_goes_on_to_the_same_bits(tmp_path, at, ema, kind):
+    config = runs.toy_config(tmp_path / "a", ema=ema, kind=kind, micro_batch=4)
     with pytest.raises(Stop):
         runs.fit_toy(config, stream=stopping(config, at))
     runs.fit_toy(config)
-    whole = runs.toy_config(tmp_path / "b", ema=ema, micro_batch=4)
+    whole = runs.toy_config(tmp_path / "b", ema=ema, kind=kind, micro_batch=4)
     runs.fit_toy(whole)
     assert runs.same(runs.newest(tmp_path / "a"), runs.newest(tmp_path / "b"))
 
 
-def test_fp16s_loss_scale_is_resumed(tmp_path):
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_fp16s_loss_scale_is_resumed(tmp_path, kind):
     half = replace(runs.CPU, dtype=torch.float16)
     for out, stop in (("a", 6), ("b", None)):
-        config = runs.toy_config(tmp_path / out)
+        config = runs.toy_config(tmp_path / out, kind=kind)
         if stop:
             with pytest.raises(Stop):
                 runs.fit_toy(config, stream=stopping(config, stop), runtime=half)
@@ -213,10 +215,10 @@ def _group(config) -> int:
     return runs.pretrain(config)
 
 
-def _killed(videos: Path, tmp_path: Path, kills: int, workers: int) -> None:
+def _killed(videos: Path, tmp_path: Path, kills: int, workers: int, kind: OptimKind = "adamw") -> None:
     """Kill a run so often, from before its first step to its last, and let it finish then."""
     draw = random.Random(kills + workers)
-    config = runs.pretraining(videos, tmp_path / "run", 4 * kills, workers, save_every=1, log_every=1)
+    config = runs.pretraining(videos, tmp_path / "run", 4 * kills, workers, kind, save_every=1, log_every=1)
     whole = replace(config, data=replace(config.data, workers=0), run=replace(config.run, out=str(tmp_path / "whole")))
     runs.start(time.sleep, 0).join()  # the first process waits for what all of them import
     begun = time.monotonic()
@@ -240,8 +242,9 @@ def _killed(videos: Path, tmp_path: Path, kills: int, workers: int) -> None:
     assert not list((tmp_path / "run/checkpoints").glob("*.part"))
 
 
-def test_three_kills_change_no_bit(videos, tmp_path):
-    _killed(videos, tmp_path, 3, workers=0)
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_three_kills_change_no_bit(videos, tmp_path, kind):
+    _killed(videos, tmp_path, 3, workers=0, kind=kind)
 
 
 @pytest.mark.slow

@@ -19,10 +19,10 @@ from motionmae.training import rehearsal
 from motionmae.training.optim import plan
 
 
-@pytest.mark.parametrize("micro", [1, 2, 4])
-def test_accumulated_micro_batches_equal_the_big_batch(tmp_path, micro):
+@pytest.mark.parametrize(("micro", "kind"), [(1, "adamw"), (2, "adamw"), (4, "adamw"), (2, "muon")])
+def test_accumulated_micro_batches_equal_the_big_batch(tmp_path, micro, kind):
     for out, size in (("big", 8), ("small", micro)):
-        runs.fit_toy(runs.toy_config(tmp_path / out, micro_batch=size, clip=0.5), runs.Toy(0.0))
+        runs.fit_toy(runs.toy_config(tmp_path / out, micro_batch=size, clip=0.5, kind=kind), runs.Toy(0.0))
     for name, value in runs.newest(tmp_path / "small").items():
         torch.testing.assert_close(value, runs.newest(tmp_path / "big")[name], rtol=1e-5, atol=1e-6)
     for small, big in zip(runs.readings(tmp_path / "small"), runs.readings(tmp_path / "big"), strict=True):

@@ -74,8 +74,8 @@ class Block(nn.Module):
 
     def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
         """The weights that map hidden features to hidden features, and how many matrices are stacked in each."""
-        into, _, back = self.mlp
-        return [(self.attention.qkv.weight, 3), *((part.weight, 1) for part in (self.attention.out, into, back))]
+        single = (self.attention.out, self.mlp[0], self.mlp[2])
+        return [(self.attention.qkv.weight, 3), *((part.weight, 1) for part in single)]  # pyright: ignore
 
     def _drop(self, branch: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Stochastic depth, a clip at a time (Huang et al., 2016, arXiv 1603.09382); the kept ones are scaled up."""
