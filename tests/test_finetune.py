@@ -51,7 +51,7 @@ def config_of(videos, out, **changes):
         path=str(videos[0]), test=str(videos[1]), sampling="uniform", stride=1, flip=False, scales=(1.0,), cache=True,
         workers=0,
     )  # fmt: skip
-    optim = Optim(16, 20.0, None, 4e-2, 1e-6, 1e-6, 1.0, betas=(0.9, 0.999), clip=1.0)
+    optim = Optim(batch=16, epochs=20.0, lr=4e-2, lr_end=1e-6, warmup_epochs=1.0, betas=(0.9, 0.999), clip=1.0)
     run = Run(out=str(out), device="cpu", inspect_every=20)
     config = Finetune("none", SMALL, drop_path=0.0, mix=Mix(0.0, 0.0, 0.1), data=data, views=Viewing(2, 1), optim=optim)
     return replace(config, run=run, **changes)
@@ -230,7 +230,7 @@ def test_published_recipes_augment_and_a_step_with_all_of_it_is_finite(videos, t
 
 
 def test_the_final_test_is_that_of_the_running_mean_where_there_is_one(videos, tmp_path):
-    optim = Optim(16, 5.0, None, 4e-2, 1e-6, 1e-6, 1.0, betas=(0.9, 0.999), clip=1.0, ema=0.9)
+    optim = Optim(batch=16, epochs=5.0, lr=4e-2, lr_end=1e-6, warmup_epochs=1.0, betas=(0.9, 0.999), clip=1.0, ema=0.9)
     finetune.run(config_of(videos, tmp_path / "run", optim=optim))
     figures = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
     mean = load_classifier(tmp_path / "run")[0]
