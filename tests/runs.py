@@ -174,7 +174,8 @@ def finetuning(videos: Path, tests: Path, out: Path, steps: int = 12, **run) -> 
 def start(function, *arguments, **environment: str):
     """The function in a fresh process with these variables; its output goes to a file beside what it does."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch.utils.tensorboard", "motionmae.tasks.pretrain", "runs"])
+    # Nothing of the tests here: the server looks in the working folder, where a folder "runs" of runs would be "runs".
+    context.set_forkserver_preload(["torch.utils.tensorboard", "motionmae.tasks.pretrain"])
     process = context.Process(target=_enter, args=(function, arguments, environment))
     process.start()
     return process

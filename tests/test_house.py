@@ -97,3 +97,12 @@ def test_no_config_field_lacks_its_help_text(file):
             ):
                 told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
                 assert told, f"{node.name}.{ast.unparse(field.target)} has no docstring"
+
+
+def test_no_module_of_the_tests_is_preloaded_by_name():
+    """A forkserver looks for it in the working folder, where `runs/` is what `make demo` leaves."""
+    own = {file.stem for file in Path(__file__).parent.glob("*.py")}
+    for file in Path(__file__).parent.glob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
+            if ast.unparse(call.func).endswith("set_forkserver_preload"):
+                assert own.isdisjoint(ast.literal_eval(call.args[0])), file
