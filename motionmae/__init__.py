@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["MotionMAE", "MotionMAEError", "VideoEncoder", "load"]
+__all__ = ["MotionMAE", "MotionMAEError", "VideoEncoder", "embed", "load"]
 
 if TYPE_CHECKING:
     from motionmae.errors import MotionMAEError
+    from motionmae.inference.embedding import embed
     from motionmae.models.autoencoder import MotionMAE
     from motionmae.models.encoder import VideoEncoder
     from motionmae.models.weights import load
@@ -17,6 +18,7 @@ _HOME = {
     "MotionMAE": "motionmae.models.autoencoder",
     "MotionMAEError": "motionmae.errors",
     "VideoEncoder": "motionmae.models.encoder",
+    "embed": "motionmae.inference.embedding",
     "load": "motionmae.models.weights",
 }
 

@@ -16,6 +16,7 @@ from motionmae.config import Compute, Finetune, Labelled, Model, Viewing
 from motionmae.data.synthetic import render
 from motionmae.errors import MotionMAEError
 from motionmae.inference import views as views_of
+from motionmae.inference import windows
 from motionmae.models.classifier import Classifier
 from motionmae.models.weights import save
 from motionmae.runtime import Runtime
@@ -70,8 +71,8 @@ def test_a_whole_video_gets_what_evaluate_gives_it(model, video, capsys):
 
 def test_windows_cover_the_video_and_see_their_own_frames(model, video, capsys):
     assert ask(model, video, "--every", "1s", "--json", "-", "--top", "1", "--batch", "2") == 0
-    windows = json.loads(capsys.readouterr().out)[0]["windows"]
-    assert [(row["start"], row["end"]) for row in windows] == [(0, 1), (1, 2), (2, 3), (3, pytest.approx(3.1))]
+    rows = json.loads(capsys.readouterr().out)[0]["windows"]
+    assert [(row["start"], row["end"]) for row in rows] == [(0, 1), (1, 2), (2, 3), (3, pytest.approx(3.1))]
 
     class Ten:
         duration = Fraction(31, 10)
@@ -83,11 +84,11 @@ def test_windows_cover_the_video_and_see_their_own_frames(model, video, capsys):
             return [min(int(time * 10), 30) for time in times]
 
     uniform, dense = Viewing(sampling="uniform", frames=4), Viewing(sampling="dense", stride=2, frames=4, short="clamp")
-    frames = predict.inside(Ten(), (Fraction(1), Fraction(2)), uniform)
+    frames = windows.inside(Ten(), (Fraction(1), Fraction(2)), uniform)
     assert all(10 <= frame <= 20 for frame in frames)
     assert len(set(frames)) == 4
-    assert predict.inside(Ten(), (Fraction(1), Fraction(2)), dense) == [12, 14, 16, 18]
-    assert predict.inside(Ten(), (Fraction(3), Fraction(31, 10)), dense) == [24, 26, 28, 30]
+    assert windows.inside(Ten(), (Fraction(1), Fraction(2)), dense) == [12, 14, 16, 18]
+    assert windows.inside(Ten(), (Fraction(3), Fraction(31, 10)), dense) == [24, 26, 28, 30]
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 50])
@@ -148,7 +149,7 @@ def test_a_folder_is_searched_and_a_broken_file_is_passed_over(model, video, tmp
 @pytest.mark.parametrize("every", ["0", "-1", "soon", "1/0"])
 def test_a_wrong_time_is_one_sentence(every):
     with pytest.raises(MotionMAEError, match="--every"):
-        predict.seconds(every, "--every")
+        windows.seconds(every, "--every")
 
 
 def test_mistakes_are_one_sentence(model, video, tmp_path, capsys):

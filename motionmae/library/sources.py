@@ -25,6 +25,8 @@ from motionmae.video.origin import is_address
 
 PATHS = ("path", "video", "file", "filename", "file_name", "filepath", "file_path", "video_path", "video_name", "name")
 LABELS = ("label", "class", "class_name", "category", "action", "target", "label_name")
+LISTS = (".csv", ".tsv", ".txt", ".json", ".parquet", ".tar")
+"""How the names of lists and shards end, which are files but no videos."""
 HMDB = {"1": "train", "2": "test"}
 
 Row = tuple[str, str]  # path or name of a video, and its class or ""
@@ -91,6 +93,27 @@ def column(data: Data, name: str, paths: Sequence[Path]) -> list[str]:
     if lost is not None:
         raise MotionMAEError(f"--data.path {data.path}: its column {name!r} says nothing of {lost}")
     return [said[path] for path in paths]
+
+
+def collect(names: Sequence[str]) -> Videos:
+    """The named video files, and all videos of the named folders, lists and shards; each once.
+
+    Classes are known where all that is named knows them. Raises MotionMAEError for a name that is not there.
+    """
+    if not names:
+        raise MotionMAEError("say which videos: files, folders of videos, or lists")
+    rows: dict[str, str] = {}
+    missing: list[str] = []
+    for name in names:
+        if not is_address(name) and not os.path.exists(name):
+            raise MotionMAEError(f"{name}: there is no such file or folder")
+        if os.path.isfile(name) and not name.lower().endswith(LISTS):
+            rows.setdefault(name, "")
+            continue
+        found = find(Data(path=name))
+        rows |= dict(zip(map(str, found.paths), found.labels or [""] * len(found.paths), strict=True))
+        missing += found.missing
+    return _videos(list(rows.items()), missing)
 
 
 def number(labels: Sequence[str], classes: Sequence[str] = ()) -> tuple[list[int], list[str]]:

@@ -18,11 +18,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from motionmae import runtime
-from motionmae.config import Compute, Data, Predict, Viewing
-from motionmae.data.sampling import crop, square_boxes, uniform
+from motionmae.config import Compute, Predict, Viewing
 from motionmae.errors import MotionMAEError
+from motionmae.inference import windows
 from motionmae.inference.views import cut, settle
-from motionmae.library.sources import find
+from motionmae.inference.windows import Span
+from motionmae.library.sources import collect
 from motionmae.models.classifier import Classifier, load_classifier
 from motionmae.runtime import Runtime
 from motionmae.video.reading import VideoError, open_video
@@ -30,7 +31,7 @@ from motionmae.video.writing import write_video
 
 
 @dataclass(frozen=True)
-class Window:
+class Told:
     """A part of a video, in seconds, and each class's probability in it."""
 
     start: float
@@ -49,14 +50,14 @@ def run(config: Predict) -> None:
         classifier, made_with = load_classifier(config.model, config.heads)
         views = settle(config.views, made_with, classifier.encoder.config)
         classifier.to(here.device)
-        files = listed(config.videos)
+        files = collect(config.videos).paths
         if config.render and len(files) != 1:
             raise MotionMAEError(f"--render writes one video, {len(files)} were named")
         if config.render and not config.render.endswith(".mp4"):
             raise MotionMAEError(f"--render {config.render}: expected a name that ends in .mp4")
         if config.render and os.path.exists(config.render) and os.path.samefile(config.render, files[0]):
             raise MotionMAEError(f"--render {config.render}: is the video itself, which is only read")
-        found: dict[Path, list[Window]] = {}
+        found: dict[Path, list[Told]] = {}
         for file in files:
             try:
                 found[file] = windows_of(classifier, file, config, views, here)
@@ -74,96 +75,41 @@ def run(config: Predict) -> None:
             print(config.render, file=sys.stderr)
 
 
-def listed(names: Sequence[str]) -> list[Path]:
-    """The named files, and all videos of the named folders."""
-    if not names:
-        raise MotionMAEError("say which videos: files, or folders of videos")
-    files: list[Path] = []
-    for name in names:
-        if not os.path.exists(name):
-            raise MotionMAEError(f"{name}: there is no such file or folder")
-        files += find(Data(path=name)).paths if os.path.isdir(name) else [Path(name)]
-    return list(dict.fromkeys(files))
-
-
-def seconds(text: str, option: str) -> Fraction:
-    """Seconds from words such as 1s, 0.5s or 2. Raises MotionMAEError, naming the option."""
-    try:
-        value = Fraction(text.strip().removesuffix("s"))
-    except (ValueError, ZeroDivisionError):
-        value = Fraction(0)
-    if value <= 0:
-        raise MotionMAEError(f"{option} {text!r}: expected seconds above 0, such as 1s or 0.5")
-    return value
-
-
-def windows_of(classifier: Classifier, file: Path, config: Predict, views: Viewing, here: Runtime) -> list[Window]:
+def windows_of(classifier: Classifier, file: Path, config: Predict, views: Viewing, here: Runtime) -> list[Told]:
     """The whole video as one window, seen by all views; or, with --every, windows along it, each seen by its crops."""
     with open_video(file) as video:
         duration = Fraction(video.duration)
         if config.every:
-            every = seconds(config.every, "--every")
-            long = seconds(config.window, "--window") if config.window else every
-            starts = [every * step for step in range(max(1, -(-duration // every)))]
-            spans = [(start, min(start + long, duration)) for start in starts]
-            rows = along(classifier, video, spans, views, config.compute, here)
-            return [Window(float(a), float(b), row) for (a, b), row in zip(spans, rows, strict=True)]
+            every = windows.seconds(config.every, "--every")
+            long = windows.seconds(config.window, "--window") if config.window else every
+            parts = windows.spans(duration, every, long)
+            rows = along(classifier, video, parts, views, config.compute, here)
+            return [Told(float(a), float(b), row) for (a, b), row in zip(parts, rows, strict=True)]
     with torch.inference_mode(), here.autocast():
         clips = torch.stack([view["clip"] for view in cut([file], views)[0]])
         scores = [classifier(part.to(here.device)).double().softmax(1) for part in clips.split(config.compute.batch)]
-    return [Window(0.0, float(duration), torch.cat(scores).mean(0).cpu())]
+    return [Told(0.0, float(duration), torch.cat(scores).mean(0).cpu())]
 
 
 @torch.inference_mode()
 def along(
-    classifier: Classifier,
-    video: Any,
-    spans: Sequence[tuple[Fraction, Fraction]],
-    views: Viewing,
-    compute: Compute,
-    here: Runtime,
+    classifier: Classifier, video: Any, parts: Sequence[Span], views: Viewing, compute: Compute, here: Runtime
 ) -> Iterator[Float[Tensor, " classes"]]:
     """The probabilities in each span, a few spans at a time: little memory however long the video."""
-    assert views.size is not None
-    crops = views.crops or 1
-    step = max(1, compute.batch // crops)
-    for at in range(0, len(spans), step):
-        wishes = [inside(video, span, views) for span in spans[at : at + step]]
-        places = {number: place for place, number in enumerate(sorted({n for wish in wishes for n in wish}))}
-        frames = video.read(list(places))
-        boxes = square_boxes(frames.shape[1], frames.shape[2], crops)
-        cuts = [frames[[places[number] for number in wish]] for wish in wishes]
-        clip = torch.stack([crop(part, box, views.size, False) for part in cuts for box in boxes])
+    wishes = [windows.Window(*part, windows.inside(video, part, views)) for part in parts]
+    for some, clip in windows.clips(video, wishes, views, compute.batch):
         with here.autocast():
-            scores = classifier(clip.to(here.device)).double().softmax(1).cpu()
-        yield from scores.unflatten(0, (-1, crops)).mean(1)
+            scores = classifier(clip.flatten(0, 1).to(here.device)).double().softmax(1).cpu()
+        yield from scores.unflatten(0, (len(some), -1)).mean(1)
 
 
-def inside(video: Any, span: tuple[Fraction, Fraction], views: Viewing) -> list[int]:
-    """The clip of a span: spread over it (uniform), or at the model's stride around its middle, within the video."""
-    first, last = video.at([span[0], span[1]])
-    last = max(first, min(last, len(video) - 1))
-    frames, stride = views.frames or 1, views.stride or 1
-    if views.sampling == "uniform":
-        return [first + place for place in uniform(last - first + 1, frames, [0.5] * frames)]
-    if views.fps is not None:
-        middle, fps = (span[0] + span[1]) / 2, Fraction(views.fps).limit_denominator(1001)
-        begin = max(Fraction(0), min(middle - frames / fps / 2, video.duration - frames / fps))
-        return video.at([begin + place / fps for place in range(frames)])
-    reach = stride * (frames - 1)
-    begin = max(0, min((first + last - reach) // 2, len(video) - 1 - reach))
-    if views.short == "loop":
-        return [(begin + stride * place) % len(video) for place in range(frames)]
-    return [min(begin + stride * place, len(video) - 1) for place in range(frames)]
-
-
-def best(window: Window, names: tuple[str, ...], top: int) -> list[tuple[str, float]]:
+def best(window: Told, names: tuple[str, ...], top: int) -> list[tuple[str, float]]:
     """The likeliest classes of a window and their probabilities, the first first."""
     values, places = window.probabilities.topk(min(top, len(names)))
     return [(names[place], value) for place, value in zip(places.tolist(), values.tolist(), strict=True)]
 
 
-def table(file: Path, windows: Sequence[Window], names: tuple[str, ...], top: int) -> str:
+def table(file: Path, windows: Sequence[Told], names: tuple[str, ...], top: int) -> str:
     """A line for the video, and one for each window."""
     lines = [str(file)]
     for window in windows:
@@ -178,7 +124,7 @@ def moment(seconds: float) -> str:
     return f"{minutes}:{rest / 10:04.1f}"
 
 
-def write_json(where: str, found: dict[Path, list[Window]], names: tuple[str, ...], top: int) -> None:
+def write_json(where: str, found: dict[Path, list[Told]], names: tuple[str, ...], top: int) -> None:
     """[{video, windows: [{start, end, classes: [{name, probability}]}]}], seconds and shares of 1."""
     content = [
         {
@@ -204,7 +150,7 @@ def write_json(where: str, found: dict[Path, list[Window]], names: tuple[str, ..
         raise MotionMAEError(f"--json {where}: cannot be written ({error.strerror})") from error
 
 
-def render(file: Path, windows: Sequence[Window], names: tuple[str, ...], out: str) -> None:
+def render(file: Path, windows: Sequence[Told], names: tuple[str, ...], out: str) -> None:
     """The video at its mean rate, with the three likeliest classes of the latest window that has begun."""
 
     def frames() -> Iterator[UInt8[Tensor, "h w c"]]:

@@ -1,0 +1,244 @@
+"""Videos to vectors: an encoder's tokens, pooled, for every stretch of any videos.
+
+Its one rule: a row says which stretch of which video its vector stands for, and a video that cannot be read is a row
+that says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from motionmae.config import Compute, Pooling, Viewing
+from motionmae.errors import MotionMAEError
+from motionmae.inference import windows
+from motionmae.inference.views import settle
+from motionmae.inference.windows import Window
+from motionmae.models.encoder import VideoEncoder
+from motionmae.models.tokens import clip_grid
+from motionmae.models.weights import read
+from motionmae.runtime import Runtime
+from motionmae.video.packets import VideoError
+from motionmae.video.reading import open_video
+
+Vectors = dict[int, Tensor]
+"""For each layer, float32 on the CPU, a row a clip: [n d], or [n tokens d] where nothing is pooled."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a row stands for and what its vector is: every number settled."""
+
+    every: str
+    """`clip`, `video`, or seconds."""
+    window: str
+    pool: Pooling
+    layers: tuple[int, ...]
+    views: Viewing
+
+    def windows(self, video: Any) -> list[Window]:
+        """The rows of an opened video, or the clips whose mean is its row."""
+        if self.every in ("clip", "video"):
+            return windows.end_to_end(video, self.views)
+        every = windows.seconds(self.every, "--every")
+        long = windows.seconds(self.window, "--window") if self.window else every
+        parts = windows.spans(Fraction(video.duration), every, long)
+        return [Window(*part, windows.inside(video, part, self.views)) for part in parts]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A vector's place: `frames` are the numbers of the frames that the encoder saw, `reason` why it saw none."""
+
+    video: str
+    start: float
+    """Seconds from the first frame's start."""
+    end: float
+    frames: list[int]
+    label: str = ""
+    group: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The rows of one video and their vectors, a tensor for each layer; `reason` says why the reading broke off."""
+
+    rows: list[Row]
+    vectors: Vectors = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def vector(self) -> Tensor:
+        """The vectors of the last layer there is."""
+        return self.vectors[max(self.vectors)]
+
+
+class Piece(NamedTuple):
+    """A few clips of the video of this number, uint8 [b crops c t s s]; or, without any, its end."""
+
+    place: int
+    windows: Sequence[Window]
+    clips: UInt8[Tensor, "b crops c t s s"] | None
+    reason: str = ""
+
+
+class Stream(IterableDataset[Piece]):
+    """All clips of all videos, a few at a time; each worker reads its own videos, in order."""
+
+    def __init__(self, files: Sequence[Path], plan: Plan, batch: int):
+        self.files, self.plan, self.batch = list(files), plan, batch
+
+    def __iter__(self) -> Iterator[Piece]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        for index in range(first, len(self.files), step):
+            reason = ""
+            try:
+                with open_video(self.files[index]) as video:
+                    for part, clips in windows.clips(video, self.plan.windows(video), self.plan.views, self.batch):
+                        yield Piece(index, part, clips)
+            except VideoError as error:
+                reason = error.reason
+            yield Piece(index, [], None, reason)
+
+
+def plan_of(
+    path: str | Path,
+    heads: int | None = None,
+    every: str = "clip",
+    window: str = "",
+    pool: Pooling = "mean",
+    layers: Sequence[int] = (),
+    views: Viewing | None = None,
+) -> tuple[VideoEncoder, Plan]:
+    """The encoder of a checkpoint, in eval mode on the CPU, and the plan that its own sampling makes of the wishes.
+
+    Raises MotionMAEError where the checkpoint cannot be read, or a wish is out of range.
+    """
+    from motionmae.models.weights import load
+
+    found = read(path, heads)
+    encoder = load(path, heads=heads)
+    assert isinstance(encoder, VideoEncoder)
+    settled = settle(views or Viewing(clips=1, crops=1), found.config, found.model)
+    return encoder, checked(encoder, Plan(every, window, pool, tuple(layers), settled))
+
+
+def checked(encoder: VideoEncoder, plan: Plan) -> Plan:
+    """The plan with the layers named. Raises MotionMAEError, naming the option, for what cannot be."""
+    depth = len(encoder.blocks)
+    for layer in plan.layers:
+        if not 0 <= layer <= depth:
+            raise MotionMAEError(f"--layers {layer}: the encoder has the layers 0 to {depth}")
+    if plan.every not in ("clip", "video"):
+        windows.seconds(plan.every, "--every")
+    elif plan.window:
+        raise MotionMAEError(f"--window {plan.window}: needs --every in seconds, it is {plan.every!r}")
+    if plan.window:
+        windows.seconds(plan.window, "--window")
+    if plan.every == "video" and plan.pool == "none":
+        raise MotionMAEError("--pool none: keeps the tokens of clips; --every video asks for one vector a video")
+    return Plan(plan.every, plan.window, plan.pool, tuple(sorted(set(plan.layers))) or (depth,), plan.views)
+
+
+@torch.inference_mode()
+def vectors_of(
+    encoder: VideoEncoder, clips: UInt8[Tensor, "b crops c t s s"], plan: Plan, here: Runtime
+) -> dict[int, Float[Tensor, "b ..."]]:
+    """For each layer a vector a clip, the mean over its crops; each layer's tokens pass the encoder's last norm."""
+    crops = clips.shape[1]
+    batch = clips.flatten(0, 1).to(here.device)
+    slots = clip_grid(batch, encoder.config.cube)[0]
+    found: dict[int, Tensor] = {}
+    with here.autocast():
+        x = encoder.tokens(batch)
+        for layer in range(max(plan.layers) + 1):
+            x = encoder.blocks[layer - 1](x) if layer else x
+            if layer in plan.layers:
+                found[layer] = pooled(encoder.norm(x).float(), plan.pool, slots)
+    return {layer: value.unflatten(0, (-1, crops)).mean(1).cpu() for layer, value in found.items()}
+
+
+def pooled(tokens: Float[Tensor, "b n d"], pool: Pooling, slots: int) -> Float[Tensor, "b ..."]:
+    """The mean token [b d]; each time slot's mean token, one after another [b slots*d]; or the tokens [b n d]."""
+    if pool == "none":
+        return tokens
+    return tokens.mean(1) if pool == "mean" else tokens.unflatten(1, (slots, -1)).mean(2).flatten(1)
+
+
+def stream(
+    encoder: VideoEncoder, files: Sequence[Path], plan: Plan, compute: Compute, here: Runtime
+) -> Iterator[tuple[int, Embedding]]:
+    """The videos' rows and vectors, each video when it is done, with its number. Videos are decoded ahead."""
+    workers = min(compute.workers, len(files))
+    pieces = DataLoader(Stream(files, plan, compute.batch), batch_size=None, num_workers=workers)
+    open_: dict[int, tuple[list[Window], dict[int, list[Tensor]]]] = {}
+    for piece in pieces:
+        seen, parts = open_.setdefault(piece.place, ([], {layer: [] for layer in plan.layers}))
+        if piece.clips is not None:
+            for layer, value in vectors_of(encoder, piece.clips, plan, here).items():
+                parts[layer].append(value)
+            seen += piece.windows
+            continue
+        del open_[piece.place]
+        vectors = {layer: torch.cat(values) for layer, values in parts.items() if values}
+        yield piece.place, _joined(str(files[piece.place]), seen, vectors, plan, piece.reason)
+
+
+def _joined(video: str, seen: list[Window], vectors: Vectors, plan: Plan, reason: str) -> Embedding:
+    if seen and plan.every == "video":
+        numbers = sorted({number for window in seen for number in window.frames})
+        row = Row(video, float(seen[0].start), float(seen[-1].end), numbers)
+        return Embedding([row], {layer: value.mean(0, keepdim=True) for layer, value in vectors.items()}, reason)
+    rows = [Row(video, float(window.start), float(window.end), window.frames) for window in seen]
+    return Embedding(rows, vectors, reason)
+
+
+def embed(
+    encoder: VideoEncoder | str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    every: str = "clip",
+    *,
+    window: str = "",
+    pool: Pooling = "mean",
+    layers: Sequence[int] = (),
+    views: Viewing | None = None,
+    batch: int = 8,
+) -> Embedding:
+    """The vectors of one video: `rows` say which stretch each stands for, `vector` is [rows, d].
+
+    `encoder` is one of `motionmae.load`, on any device, or a path to load. `every` is `clip` (clips end to end),
+    `video`, or seconds such as "1s"; see `motionmae.config.Embed` for the rest. An encoder that was built by hand does
+    not say how its clips were sampled: frames follow each other at a stride of 4, unless `views` says otherwise.
+    Raises VideoError where the video cannot be read to its end.
+    """
+    if not isinstance(encoder, VideoEncoder):
+        encoder, plan = plan_of(os.fspath(encoder), None, every, window, pool, layers, views)
+    else:
+        settled = settle(views or Viewing(clips=1, crops=1), {}, encoder.config)
+        plan = checked(encoder, Plan(every, window, pool, tuple(layers), settled))
+    here = Runtime(encoder.pixel_mean.device, None)
+    _, found = next(stream(encoder, [Path(path)], plan, Compute(batch=batch, workers=0), here))
+    if found.reason:
+        raise VideoError(path, found.reason)
+    return found
+
+
+def fingerprint(encoder: VideoEncoder) -> str:
+    """Sixteen hex digits that tell an encoder's weights from any others: BLAKE2b over names, shapes and bytes."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(encoder.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,289 @@
+"""The table of embeddings on the disk: written in parts that survive a stop, joined into one file, read back.
+
+Its one rule: what is in a file under its final name is whole. A file says the encoder, the layers and the sampling that
+made it, so that a query can be embedded alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from motionmae.errors import MotionMAEError
+from motionmae.inference.embedding import Embedding, Row
+
+ENDINGS = (".parquet", ".npz", ".safetensors", ".npy")
+COLUMNS = [column.name for column in fields(Row)]
+
+
+@dataclass(frozen=True)
+class Features:
+    """A table: `vectors` of each layer, [n d] or [n tokens d], beside their `rows`; `about` says what made them."""
+
+    about: dict[str, Any]
+    rows: list[Row]
+    vectors: dict[int, Shaped[np.ndarray, "n ..."]]
+
+    def of(self, layer: int | None) -> Shaped[np.ndarray, "n ..."]:
+        """The vectors of a layer, by default the last; raises MotionMAEError where the table has no such layer."""
+        if layer is None:
+            return self.vectors[max(self.vectors)]
+        if layer not in self.vectors:
+            raise MotionMAEError(f"--layer {layer}: the table has the layers {sorted(self.vectors)}")
+        return self.vectors[layer]
+
+
+def check_name(out: str) -> Path:
+    """The file that is to be written; raises MotionMAEError for an unknown ending, or where it exists."""
+    path = Path(out)
+    if not out or path.suffix not in ENDINGS:
+        raise MotionMAEError(f"--out {out!r}: expected a name that ends in {', '.join(ENDINGS)}")
+    if path.exists():
+        raise MotionMAEError(f"--out {out}: exists already; choose another name, or remove it")
+    if path.suffix == ".parquet":
+        _arrow(out)
+    return path
+
+
+def open_parts(out: Path, about: dict[str, Any]) -> Path:
+    """The folder of the parts, beside the table. Raises MotionMAEError where it holds parts of another embedding."""
+    folder, note = Path(f"{out}.parts"), Path(f"{out}.parts") / "about.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        there = json.loads(note.read_text()) if note.exists() else None
+    except ValueError:
+        there = {}
+    if there is None:
+        aside = note.with_name(f"about.json.{os.getpid()}.part")
+        aside.write_text(json.dumps(about))
+        os.replace(aside, note)
+    elif there != about:
+        differ = [name for name in about if there.get(name) != about[name]] or ["about.json"]
+        raise MotionMAEError(
+            f"{folder}: holds parts made otherwise ({', '.join(differ)} differ); remove it to start anew"
+        )
+    return folder
+
+
+def part_of(folder: Path, number: int) -> Path:
+    """Where the part of this number lies."""
+    return folder / f"{number:06d}.safetensors"
+
+
+def write_part(path: Path, found: Sequence[Embedding], stored: torch.dtype) -> None:
+    """The rows and vectors of some videos, in their order; a row without frames has a vector of NaN."""
+    rows = [row for each in found for row in each.rows]
+    layers = sorted({layer for each in found for layer in each.vectors})
+    vectors = {str(layer): torch.cat([each.vectors[layer] for each in found if each.vectors]) for layer in layers}
+    vectors = {name: value.to(stored).contiguous() for name, value in vectors.items()}
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    save_file(vectors, str(aside), {"rows": json.dumps([asdict(row) for row in rows])})
+    os.replace(aside, path)
+
+
+def parts(folder: Path, count: int) -> Iterator[tuple[list[Row], dict[int, np.ndarray]]]:
+    """The rows and vectors of each part, in order: rows that were not seen (they say why) have no vector."""
+    for number in range(count):
+        with safe_open(str(part_of(folder, number)), "np") as content:
+            rows = [Row(**row) for row in json.loads(content.metadata()["rows"])]
+            yield rows, {int(name): content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+
+
+def join(folder: Path, count: int, out: Path, about: dict[str, Any]) -> int:
+    """All parts as the table, which gets its name when it is whole; the parts go. Returns the number of rows.
+
+    Parquet and .npy are written part by part: little memory however many rows. Raises MotionMAEError where no video
+    could be read.
+    """
+    shapes, rows = _shapes(folder, count)
+    if not shapes:
+        why = next((row.reason for row in rows if row.reason), "there are none")
+        shutil.rmtree(folder)
+        raise MotionMAEError(f"none of the videos could be read, the first because: {why}")
+    about = about | {"layers": sorted(shapes), "shape": list(next(iter(shapes.values()))[0])}
+    aside = out.with_name(f"{out.name}.part")
+    chunks = _whole(parts(folder, count), shapes)
+    if out.suffix == ".parquet":
+        _write_parquet(aside, chunks, about)
+    elif out.suffix == ".npy":
+        _write_npy(aside, chunks, shapes, len(rows))
+        beside(out).write_text(json.dumps({"about": about, "rows": [asdict(row) for row in rows]}))
+    else:
+        kept: dict[int, list[np.ndarray]] = {}
+        for _, vectors in chunks:
+            for layer, value in vectors.items():
+                kept.setdefault(layer, []).append(value)
+        whole = {_name(layer, shapes): np.concatenate(values) for layer, values in kept.items()}
+        _write_arrays(aside, out.suffix, whole, rows, about)
+    os.replace(aside, out)
+    shutil.rmtree(folder)
+    return len(rows)
+
+
+def beside(out: Path) -> Path:
+    """Where the rows of a .npy table lie."""
+    return out.with_suffix(".json")
+
+
+def read_features(path: str | os.PathLike[str]) -> Features:
+    """A table of motionmae embed, of any of its kinds; rows without vectors (they say why) are left out.
+
+    Raises MotionMAEError where the file is none.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise MotionMAEError(f"{file}: there is no such table; motionmae embed makes one")
+    try:
+        found = _READ[file.suffix](file)
+    except KeyError as error:
+        raise MotionMAEError(f"{file}: is no table of motionmae embed ({', '.join(ENDINGS)})") from error
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        raise MotionMAEError(f"{file}: cannot be read as a table of motionmae embed ({error})") from error
+    seen = [at for at, row in enumerate(found.rows) if not row.reason]
+    if len(seen) == len(found.rows):
+        return found
+    return replace(
+        found, rows=[found.rows[at] for at in seen], vectors={n: value[seen] for n, value in found.vectors.items()}
+    )
+
+
+def _shapes(folder: Path, count: int) -> tuple[dict[int, tuple[tuple[int, ...], np.dtype]], list[Row]]:
+    """Shape and type of one vector of each layer, and all rows."""
+    shapes: dict[int, tuple[tuple[int, ...], np.dtype]] = {}
+    found: list[Row] = []
+    for rows, vectors in parts(folder, count):
+        found += rows
+        shapes |= {layer: (value.shape[1:], value.dtype) for layer, value in vectors.items()}
+    return shapes, found
+
+
+def _whole(chunks: Iterator[tuple[list[Row], dict[int, np.ndarray]]], shapes: dict[int, Any]) -> Iterator[Any]:
+    """The parts with a vector for every row: NaN where the video could not be seen."""
+    for rows, vectors in chunks:
+        seen = [at for at, row in enumerate(rows) if not row.reason]
+        filled = {}
+        for layer, (shape, kind) in shapes.items():
+            filled[layer] = np.full((len(rows), *shape), np.nan, kind)
+            if seen:
+                filled[layer][seen] = vectors[layer]
+        yield rows, filled
+
+
+def _name(layer: int, layers: Any) -> str:
+    """The column's name: `vector`, or with several layers `vector_N`."""
+    return "vector" if len(layers) == 1 else f"vector_{layer}"
+
+
+def _arrow(path: str | Path) -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MotionMAEError(f"{path}: parquet needs pyarrow: pip install 'motionmae[parquet]'") from error
+    return pyarrow
+
+
+def _write_parquet(path: Path, chunks: Iterator[Any], about: dict[str, Any]) -> None:
+    arrow, writer = _arrow(path), None
+    try:
+        for rows, vectors in chunks:
+            columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+            columns["frames"] = arrow.array(columns["frames"], arrow.list_(arrow.int64()))
+            columns |= {"model": [about["model"]] * len(rows)}
+            table = arrow.table(columns | _cells(arrow, vectors))
+            table = table.replace_schema_metadata({"motionmae": json.dumps(about)})
+            writer = writer or arrow.parquet.ParquetWriter(str(path), table.schema)
+            writer.write_table(table)
+    finally:
+        if writer:
+            writer.close()
+
+
+def _cells(arrow: Any, vectors: dict[int, np.ndarray]) -> dict[str, Any]:
+    return {
+        _name(layer, vectors): arrow.FixedSizeListArray.from_arrays(
+            arrow.array(value.reshape(-1)), int(np.prod(value.shape[1:]))
+        )
+        for layer, value in vectors.items()
+    }
+
+
+def _write_npy(path: Path, chunks: Iterator[Any], shapes: dict[int, Any], count: int) -> None:
+    if len(shapes) != 1:
+        raise MotionMAEError(f"--out {path.stem}: a .npy file holds one layer, {len(shapes)} were asked for")
+    ((layer, (shape, kind)),) = shapes.items()
+    target, at = np.lib.format.open_memmap(path, "w+", kind, (count, *shape)), 0
+    for rows, vectors in chunks:
+        target[at : at + len(rows)] = vectors[layer]
+        at += len(rows)
+    target.flush()
+
+
+def _write_arrays(
+    path: Path, suffix: str, vectors: dict[str, np.ndarray], rows: Sequence[Row], about: dict[str, Any]
+) -> None:
+    text = json.dumps({"about": about, "rows": [asdict(row) for row in rows]})
+    if suffix == ".safetensors":
+        save_file({name: torch.from_numpy(value) for name, value in vectors.items()}, str(path), {"features": text})
+        return
+    columns = {name: np.array([getattr(row, name) for row in rows]) for name in COLUMNS if name != "frames"}
+    with path.open("wb") as file:
+        np.savez(file, **{"features": np.array(text), **columns, **vectors})  # pyright: ignore[reportArgumentType]
+
+
+def _layer(name: str, about: dict[str, Any]) -> int:
+    return int(name.removeprefix("vector_")) if name != "vector" else int(about["layers"][0])
+
+
+def _read_parquet(path: Path) -> Features:
+    arrow = _arrow(path)
+    try:
+        table = arrow.parquet.read_table(str(path))
+    except arrow.ArrowException as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    about = json.loads((table.schema.metadata or {})[b"motionmae"])
+    columns = {name: table[name].to_pylist() for name in COLUMNS}
+    rows = [Row(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+    vectors = {}
+    for name in table.column_names:
+        if name.startswith("vector"):
+            flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            vectors[_layer(name, about)] = flat.reshape(len(rows), *about["shape"])
+    return Features(about, rows, vectors)
+
+
+def _read_npz(path: Path) -> Features:
+    with np.load(path, allow_pickle=False) as content:
+        found = json.loads(str(content["features"]))
+        vectors = {name: content[name] for name in content.files if name.startswith("vector")}
+    return _features(found, vectors)
+
+
+def _read_safetensors(path: Path) -> Features:
+    with safe_open(str(path), "np") as content:
+        found = json.loads((content.metadata() or {})["features"])
+        return _features(found, {name: content.get_tensor(name) for name in content.keys()})  # noqa: SIM118
+
+
+def _read_npy(path: Path) -> Features:
+    found = json.loads(beside(path).read_text())
+    return _features(found, {"vector": np.load(path, mmap_mode="r", allow_pickle=False)})
+
+
+def _features(found: dict[str, Any], vectors: dict[str, np.ndarray]) -> Features:
+    about, rows = found["about"], [Row(**row) for row in found["rows"]]
+    return Features(about, rows, {_layer(name, about): value for name, value in vectors.items()})
+
+
+_READ = {".parquet": _read_parquet, ".npz": _read_npz, ".safetensors": _read_safetensors, ".npy": _read_npy}

@@ -1,0 +1,112 @@
+"""Clips along a video's time, each with the stretch that it stands for: end to end, or a window every few seconds.
+
+Its one rule: every frame of every video belongs to some clip, however long, short or fast the video is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from motionmae.config import Viewing
+from motionmae.data.sampling import crop, square_boxes, uniform
+from motionmae.errors import MotionMAEError
+
+Span = tuple[Fraction, Fraction]
+"""From when to when, in seconds from the first frame's start."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """One clip of a video: the seconds that it stands for, and the numbers of the frames that a model sees of them."""
+
+    start: Fraction
+    end: Fraction
+    frames: list[int]
+
+
+def seconds(text: str, option: str) -> Fraction:
+    """Seconds from words such as 1s, 0.5s or 2. Raises MotionMAEError, naming the option."""
+    try:
+        value = Fraction(text.strip().removesuffix("s"))
+    except (ValueError, ZeroDivisionError):
+        value = Fraction(0)
+    if value <= 0:
+        raise MotionMAEError(f"{option} {text!r}: expected seconds above 0, such as 1s or 0.5")
+    return value
+
+
+def spans(duration: Fraction, every: Fraction, long: Fraction) -> list[Span]:
+    """Windows of `long` seconds, one beginning `every` so many; the last ones end with the video."""
+    starts = [every * step for step in range(max(1, -(-duration // every)))]
+    return [(start, min(start + long, duration)) for start in starts]
+
+
+def inside(video: Any, span: Span, views: Viewing) -> list[int]:
+    """The clip of a span: spread over it (uniform), or at the model's stride around its middle, within the video."""
+    first, last = video.at([span[0], span[1]])
+    last = max(first, min(last, len(video) - 1))
+    frames, stride = views.frames or 1, views.stride or 1
+    if views.sampling == "uniform":
+        return [first + place for place in uniform(last - first + 1, frames, [0.5] * frames)]
+    if views.fps is not None:
+        middle, fps = (span[0] + span[1]) / 2, Fraction(views.fps).limit_denominator(1001)
+        begin = max(Fraction(0), min(middle - frames / fps / 2, video.duration - frames / fps))
+        return video.at([begin + place / fps for place in range(frames)])
+    reach = stride * (frames - 1)
+    begin = max(0, min((first + last - reach) // 2, len(video) - 1 - reach))
+    if views.short == "loop":
+        return [(begin + stride * place) % len(video) for place in range(frames)]
+    return [min(begin + stride * place, len(video) - 1) for place in range(frames)]
+
+
+def end_to_end(video: Any, views: Viewing) -> list[Window]:
+    """Clips one after another, as the model samples them; the last one begins earlier, so as to end with the video.
+
+    A video shorter than one clip gives one, and so does any where the model spreads its frames over the whole video.
+    """
+    duration, frames = Fraction(video.duration), views.frames or 1
+    if views.sampling == "uniform":
+        whole = (Fraction(0), duration)
+        return [Window(*whole, inside(video, whole, views))]
+    if views.fps is not None:
+        long = frames / Fraction(views.fps).limit_denominator(1001)
+        starts = [long * step for step in range(max(1, int(duration // long)))]
+        if starts[-1] + long < duration:
+            starts.append(duration - long)
+        parts = [(start, min(start + long, duration)) for start in starts]
+        return [Window(*part, inside(video, part, views)) for part in parts]
+    reach, count, times = (views.stride or 1) * frames, len(video), [*video.starts(), duration]
+    firsts = list(range(0, max(1, count - reach + 1), reach))
+    if firsts[-1] + reach < count:
+        firsts.append(count - reach)
+    found = []
+    for first in firsts:
+        numbers = [first + step * (views.stride or 1) for step in range(frames)]
+        numbers = [at % count if views.short == "loop" else min(at, count - 1) for at in numbers]
+        found.append(Window(times[first], times[min(first + reach, count)], numbers))
+    return found
+
+
+def clips(
+    video: Any, windows: Sequence[Window], views: Viewing, batch: int
+) -> Iterator[tuple[Sequence[Window], UInt8[Tensor, "b crops c t s s"]]]:
+    """The pixels of at most `batch` clips at a time, each in its crops: little memory however long the video.
+
+    Raises VideoError where a frame cannot be read.
+    """
+    crops, size = views.crops or 1, views.size or 1
+    step = max(1, batch // crops)
+    for at in range(0, len(windows), step):
+        part = windows[at : at + step]
+        places = {number: place for place, number in enumerate(sorted({n for window in part for n in window.frames}))}
+        frames = video.read(list(places))
+        boxes = square_boxes(frames.shape[1], frames.shape[2], crops)
+        cuts = [frames[[places[number] for number in window.frames]] for window in part]
+        yield part, torch.stack([torch.stack([crop(cut, box, size, False) for box in boxes]) for cut in cuts])

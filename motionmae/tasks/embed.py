@@ -1,0 +1,110 @@
+"""`motionmae embed`: vectors of any videos, as a table."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from motionmae import runtime
+from motionmae.config import Embed
+from motionmae.errors import MotionMAEError
+from motionmae.inference.embedding import Embedding, Plan, Row, fingerprint, plan_of, stream
+from motionmae.inference.features import check_name, join, open_parts, part_of, write_part
+from motionmae.library.sources import Videos, collect
+from motionmae.models.encoder import VideoEncoder
+from motionmae.runtime import Progress, Runtime
+
+PART = 32
+"""Videos in a part: what a stop loses at most, for each rank."""
+
+
+def run(config: Embed) -> None:
+    """Embed the videos part by part, go on where an earlier call was stopped, and join the parts."""
+    here = runtime.start_for(config.compute)
+    with runtime.leaving(here):
+        if not config.model:
+            raise MotionMAEError("say which model: a run folder, or a checkpoint with an encoder")
+        out, (job, jobs) = check_name(config.out), share(config.part)
+        encoder, plan = plan_of(
+            config.model, config.heads, config.every, config.window, config.pool, config.layers, config.views
+        )
+        if out.suffix == ".npy" and len(plan.layers) > 1:
+            raise MotionMAEError(f"--out {out}: a .npy file holds one layer, {len(plan.layers)} were asked for")
+        videos = collect(config.videos)
+        about = {
+            "model": fingerprint(encoder),
+            "path": os.path.abspath(config.model),
+            "heads": config.heads,
+            **asdict(plan),
+            "layers": list(plan.layers),
+            "stored": config.stored,
+            "width": encoder.config.width,
+            "videos": [str(path) for path in videos.paths],
+        }
+        folder = open_parts(out, about)
+        count = -(-len(videos.paths) // PART)
+        mine = range(count)[job * here.ranks + here.rank :: jobs * here.ranks]
+        here.say(f"{videos.told()}; {told(plan, encoder)}")
+        embed_parts(encoder.to(here.device), videos, plan, config, here, folder, mine)
+        here.gather(True)  # all ranks' parts are there
+        if here.main:
+            missing = [at for at in range(count) if not part_of(folder, at).exists()]
+            if missing:
+                here.say(f"{count - len(missing)} of {count} parts are there; whichever job ends last joins them")
+                return
+            rows = join(folder, count, out, {name: value for name, value in about.items() if name != "videos"})
+            here.say(f"{rows} rows: {out}\nmotionmae search {out} QUERY.mp4 finds what is alike")
+
+
+def share(part: str) -> tuple[int, int]:
+    """Job and jobs of a word such as 3/64, the job counted from 0; (0, 1) of the empty word."""
+    found = re.fullmatch(r"([0-9]+)/([0-9]+)", part or "1/1")
+    job, jobs = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= job <= jobs:
+        raise MotionMAEError(f"--part {part!r}: expected K/N with K from 1 to N, such as 3/64")
+    return job - 1, jobs
+
+
+def told(plan: Plan, encoder: VideoEncoder) -> str:
+    """What a row and its vector are, in a line."""
+    views, layers = plan.views, ", ".join(map(str, plan.layers))
+    rows = {"clip": "a row a clip, clips end to end", "video": "a row a video, the mean of its clips"}
+    pool = {"mean": "the mean token", "time": "each time slot's mean token", "none": "all tokens"}[plan.pool]
+    row = rows.get(plan.every, f"a row every {plan.every.removesuffix('s')} s")
+    clip = f"{views.frames} frames of {views.size} x {views.size}"
+    return f"{row}; {clip}; {pool} of layer {layers} of {encoder.config.depth}"
+
+
+def embed_parts(
+    encoder: VideoEncoder, videos: Videos, plan: Plan, config: Embed, here: Runtime, folder: Path, mine: range
+) -> None:
+    """Write those of my parts that are not there yet: videos run on from part to part, so that nothing waits."""
+    todo = [number for number in mine if not part_of(folder, number).exists()]
+    places = [at for number in todo for at in range(number * PART, min((number + 1) * PART, len(videos.paths)))]
+    stored = torch.float16 if config.stored == "fp16" else torch.float32
+    progress = Progress(len(places), 0, here.main)
+    waiting: dict[int, Embedding] = {}
+    files = [videos.paths[at] for at in places]
+    for done, (index, found) in enumerate(stream(encoder, files, plan, config.compute, here), 1):
+        waiting[places[index]] = named(found, videos, places[index])
+        progress.show(done, "videos")
+        while todo:
+            wanted = range(todo[0] * PART, min((todo[0] + 1) * PART, len(videos.paths)))
+            if not all(at in waiting for at in wanted):
+                break
+            write_part(part_of(folder, todo.pop(0)), [waiting.pop(at) for at in wanted], stored)
+    progress.close()
+
+
+def named(found: Embedding, videos: Videos, at: int) -> Embedding:
+    """The rows with the video's class; where it could not be read to its end, a last row that says why."""
+    label = videos.labels[at] if videos.labels else ""
+    rows = [replace(row, label=label) for row in found.rows]
+    if found.reason or not rows:
+        end = rows[-1].end if rows else 0.0
+        rows.append(Row(str(videos.paths[at]), end, end, [], label, reason=found.reason or "no frames"))
+    return Embedding(rows, found.vectors)
