@@ -47,18 +47,18 @@ def parse(args: list[str]) -> tuple[str, Any]:
     command, rest = args[0], args[1:]
     if command not in COMMANDS:
         raise MotionMAEError(f"there is no command {command!r}; the commands are {', '.join(COMMANDS)}")
-    choices = COMMANDS[command].choices
-    prog = f"motionmae {command}"
-    if "" in choices:
-        default = choices[""]
-    elif rest and rest[0] in choices:
-        prog, default, rest = f"{prog} {rest[0]}", choices[rest[0]], rest[1:]
-    elif not rest or rest[0] in ("-h", "--help"):
-        print(f"usage: {prog} CHOICE [options]\n\n{COMMANDS[command].summary}\n\nchoices: {', '.join(choices)}")
-        print(f"\n{prog} CHOICE --help lists the options of one.")
-        return "", None
-    else:
-        raise MotionMAEError(f"{prog}: there is no choice {rest[0]!r}; the choices are {', '.join(choices)}")
+    default, prog = COMMANDS[command].choices, f"motionmae {command}"
+    while isinstance(default, dict):
+        if "" in default:
+            default = default[""]
+        elif rest and rest[0] in default:
+            prog, default, rest = f"{prog} {rest[0]}", default[rest[0]], rest[1:]
+        elif not rest or rest[0] in ("-h", "--help"):
+            print(f"usage: {prog} CHOICE [options]\n\n{COMMANDS[command].summary}\n\nchoices: {', '.join(default)}")
+            print(f"\n{prog} CHOICE --help lists the options of one.")
+            return "", None
+        else:
+            raise MotionMAEError(f"{prog}: there is no choice {rest[0]!r}; the choices are {', '.join(default)}")
     return command, tyro.cli(
         type(default), default=default, args=rest, prog=prog, description=COMMANDS[command].summary
     )

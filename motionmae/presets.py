@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from motionmae.config import (
@@ -43,7 +43,10 @@ from motionmae.config import (
 
 @dataclass(frozen=True)
 class Command:
-    """One command: its sentence in the help, and its configs by choice; the choice "" is a command without one."""
+    """One command: its sentence in the help, and its configs by choice; the choice "" is a command without one.
+
+    A choice may have choices of its own.
+    """
 
     summary: str
     choices: dict[str, Any]
@@ -99,6 +102,21 @@ def _pretrain() -> dict[str, Pretrain]:
         configs |= {recipe: replace(config, model=SIZES["base"])}
         configs |= {f"{recipe}-{size}": replace(config, model=SIZES[size]) for size in ("small", "large", "huge")}
     return {name: replace(config, run=Run(out=f"runs/pretrain-{name}")) for name, config in configs.items()}
+
+
+def _measured(kind: type[Any]) -> dict[str, Any]:
+    """The pretraining presets as configs that are measured: 8 clips a step, read and decoded anew by one worker."""
+    return {
+        name: kind(
+            **{
+                **{each.name: getattr(config, each.name) for each in fields(config)},
+                "data": replace(config.data, workers=1, cache=False),
+                "optim": replace(config.optim, batch=8),
+                "run": Run(),
+            }
+        )
+        for name, config in _pretrain().items()
+    }
 
 
 def _schedule(lr: float, epochs: float, batch: int, repeats: int = 1) -> Optim:
@@ -177,7 +195,12 @@ COMMANDS: dict[str, Command] = {
     "prepare": Command("Re-encode videos so that training reads them faster.", {"": Prepare()}),
     "bench": Command(
         "Measure speed against a reference.",
-        {"pretrain": BenchPretrain(), "data": BenchData(), "segment": BenchSegment(), "loop": BenchLoop()},
+        {
+            "pretrain": _measured(BenchPretrain),
+            "loop": _measured(BenchLoop),
+            "data": BenchData(),
+            "segment": BenchSegment(),
+        },
     ),
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
     "report": Command("Make one HTML page of one or several runs.", {"": Report()}),

@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from motionmae.config.data import Data
 from motionmae.config.model import Loss, Mask, Model, Target
-from motionmae.config.run import Optim, OptimKind, Run
+from motionmae.config.run import Optim, Run
 
 
 @dataclass(frozen=True)
@@ -45,38 +45,24 @@ class Demo:
 
 
 @dataclass(frozen=True)
-class BenchPretrain:
-    """Measure a pretraining step by its stages, beside transformers' VideoMAEForPreTraining where that is installed."""
+class BenchPretrain(Pretrain):
+    """Measure a step of a pretraining preset against the machine's own limits, by its parts, and beside transformers'
+    VideoMAEForPreTraining where that is installed."""
 
-    preset: Positional[str] = "tiny"
-    """A preset of motionmae pretrain."""
-    batch: int = 8
-    """Clips in a step."""
-    steps: int = 5
-    """Steps that are timed, after one that is not; the medians are shown."""
-    decode_ratio: float | None = None
-    """Share of the hidden tokens that is predicted; the preset's by default."""
-    motion: float | None = None
-    """Weight of the time head; 0 is appearance alone, which is what the reference does."""
-    optimiser: OptimKind | None = None
-    """AdamW or Muon; the preset's by default."""
+    turns: int = 5
+    """Steps of each kind that are timed, in turns, after one that is not."""
     reference: bool = True
     """Time the reference too."""
-    data: Data = field(default_factory=lambda: Data(workers=1))
-    run: Run = field(default_factory=Run)
+    alternatives: bool = True
+    """Time the other precision too, and the step compiled (compiling takes a minute or more)."""
 
 
 @dataclass(frozen=True)
-class BenchLoop:
+class BenchLoop(Pretrain):
     """Measure what the training loop costs over the same step written by hand."""
 
-    preset: Positional[str] = "tiny"
-    """A preset of motionmae pretrain."""
-    batch: int = 8
-    """Clips in a step."""
     turns: int = 20
     """Stretches of --run.log-every steps that are timed, after one that is not; the medians are shown."""
-    run: Run = field(default_factory=Run)
 
 
 @dataclass(frozen=True)

@@ -51,16 +51,25 @@ class TokenDecoder(nn.Module):
         masked: Int[Tensor, "b m"],
         grid: tuple[int, int, int],
     ) -> dict[str, Float[Tensor, "b m p"]]:
+        """What each head predicts at the indices `masked`."""
+        x = self.features(encoded, visible, masked, grid)
+        return {target: head(x) for target, head in self.heads.items()}
+
+    def features(
+        self,
+        encoded: Float[Tensor, "b k d"],
+        visible: Int[Tensor, "b k"],
+        masked: Int[Tensor, "b m"],
+        grid: tuple[int, int, int],
+    ) -> Float[Tensor, "b m w"]:
+        """The decoder's last tokens at the indices `masked`: what its heads read."""
         positions = self.positions(grid)
         seen, hidden = self.enter(encoded) + positions[visible], self.mask_token + positions[masked]
         if self.attention == "cross":
-            hidden = run_blocks(self.blocks, hidden, self.recompute, seen)
-        else:
-            x = run_blocks(self.blocks[:-1], torch.cat((seen, hidden), dim=1), self.recompute)
-            # Of the last block only the predicted tokens are wanted: the others are nothing but its context.
-            hidden = run_blocks(self.blocks[-1:], x[:, visible.shape[1] :], self.recompute, x)
-        x = self.norm(hidden)
-        return {target: head(x) for target, head in self.heads.items()}
+            return self.norm(run_blocks(self.blocks, hidden, self.recompute, seen))
+        x = run_blocks(self.blocks[:-1], torch.cat((seen, hidden), dim=1), self.recompute)
+        # Of the last block only the predicted tokens are wanted: the others are nothing but its context.
+        return self.norm(run_blocks(self.blocks[-1:], x[:, visible.shape[1] :], self.recompute, x))
 
 
 class MotionMAE(nn.Module):

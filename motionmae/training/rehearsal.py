@@ -69,7 +69,7 @@ def rehearse(
     except torch.OutOfMemoryError as error:
         raise MotionMAEError(
             f"--run.micro-batch: {_clips(batch)} clips at once do not fit {runtime.device}; give fewer, or auto, "
-            f"or --run.checkpointing True ({str(error).splitlines()[0]})"
+            f"or --run.checkpointing ({str(error).splitlines()[0]})"
         ) from error
     finally:
         module.zero_grad(set_to_none=True)

@@ -7,9 +7,9 @@ from importlib import import_module
 from motionmae.config import BenchData, BenchLoop, BenchPretrain, BenchSegment
 
 HOME = {
-    BenchData: "bench_data",
-    BenchLoop: "bench_loop",
-    BenchPretrain: "bench_pretrain",
+    BenchData: "bench.data",
+    BenchLoop: "bench.loop",
+    BenchPretrain: "bench.pretrain",
     BenchSegment: "segment.bench",
 }
 

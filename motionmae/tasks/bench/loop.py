@@ -21,7 +21,6 @@ from motionmae import runtime
 from motionmae.config import BenchLoop, Pretrain
 from motionmae.data.clips import pretraining_offsets
 from motionmae.errors import MotionMAEError
-from motionmae.presets import COMMANDS
 from motionmae.runtime import Runtime
 from motionmae.tasks.pretrain import build
 from motionmae.training import loop, optim
@@ -70,10 +69,12 @@ class Turns:
 
 def run(config: BenchLoop) -> None:
     """Time the two side by side; print the medians over the stretches, and the middle half of what they say."""
-    settings, here = _settings(config), runtime.start(config.run)
-    turns = measure(settings, config.turns, here)
+    if config.turns < 2:
+        raise MotionMAEError(f"--turns {config.turns}: at least 2, as the middle half of them is shown")
+    here = runtime.start(config.run)
+    turns = measure(config, config.turns, here)
     print(
-        f"pretrain {config.preset}, {config.batch} clips a step on {here.device}, {config.turns} stretches of "
+        f"pretraining, {config.optim.batch} clips a step on {here.device}, {config.turns} stretches of "
         f"{config.run.log_every} steps"
     )
     for name, seconds in turns.seconds.items():
@@ -102,7 +103,7 @@ def measure(settings: Pretrain, stretches: int, here: Runtime) -> Turns:
 def _by_hand(settings: Pretrain, batch: dict[str, Any], here: Runtime) -> Callable[[], None]:
     """A step with nothing around it."""
     objective = build(settings).to(here.device).train()
-    optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-4, fused=True)
+    optimizer = optim.optimiser(objective, settings.optim, settings.optim.lr)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -120,16 +121,6 @@ def _spread(values: list[float], form: str) -> str:
     """The median, and between which two values the middle half lies."""
     low, middle, high = statistics.quantiles(values, n=4)
     return f"{middle:{form}} ({low:{form}} to {high:{form}})"
-
-
-def _settings(config: BenchLoop) -> Pretrain:
-    presets = COMMANDS["pretrain"].choices
-    if config.preset not in presets:
-        raise MotionMAEError(f"there is no preset {config.preset!r}; the presets are {', '.join(presets)}")
-    if config.turns < 2:
-        raise MotionMAEError(f"--turns {config.turns}: at least 2, as the middle half of them is shown")
-    preset: Pretrain = presets[config.preset]
-    return replace(preset, optim=replace(preset.optim, batch=config.batch, kind="adamw"), run=config.run)
 
 
 def _batch(settings: Pretrain) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""What the machine can do at most, measured when asked: matrix products, copies, and calls of operators."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+
+import torch
+
+SIDE = 2048
+"""Rows and columns of the matrices that are multiplied: large enough for any processor to be at its best."""
+LONG = 2**26
+"""Bytes that are copied: more than a processor's caches hold."""
+CALLS = 500
+"""Operators in a row whose calls are timed."""
+
+
+def now(device: torch.device) -> float:
+    """Seconds of the clock, when the device has done all it was asked.
+
+    On one thread of a CPU it is the processor's own time, from which whatever else the machine does stays out.
+    """
+    if device.type == "cpu" and torch.get_num_threads() == 1:
+        return time.process_time()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
+
+
+def product(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
+    """A function that multiplies two large matrices and tells the floating-point operations a second."""
+    left, right = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
+    return lambda: 2 * SIDE**3 / _seconds(lambda: left @ right, device)
+
+
+def copy(device: torch.device) -> Callable[[], float]:
+    """A function that copies a long tensor and tells the bytes a second, those read and those written."""
+    source = torch.ones(LONG // 4, device=device)
+    target = torch.empty_like(source)
+    return lambda: 2 * LONG / _seconds(lambda: target.copy_(source), device)
+
+
+def call(device: torch.device) -> float:
+    """Seconds of calling an operator forward and backward on next to nothing, by the operator: Python and dispatch."""
+    value = torch.ones(1, device=device, requires_grad=True)
+
+    def chain() -> None:
+        found = value
+        for _ in range(CALLS):
+            found = found * 1.0
+        found.backward()
+
+    return _seconds(chain, device) / (2 * CALLS)
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The seconds of one piece of work, the shorter of two tries."""
+    marks = [now(device)]
+    for _ in range(2):
+        work()
+        marks.append(now(device))
+    return min(after - before for before, after in itertools.pairwise(marks))

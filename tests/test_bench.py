@@ -1,0 +1,73 @@
+"""The benches: what they count is what was computed, and each prints its figures for any options of its preset."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from motionmae import cli
+from motionmae.config import Decoder, Loss, Mask, Model, Pretrain, Run
+from motionmae.presets import COMMANDS
+from motionmae.runtime import Runtime
+from motionmae.tasks.bench import parts
+from motionmae.tasks.pretrain import build
+
+CPU = Runtime(torch.device("cpu"), None)
+SMALL = Model(4, 32, (2, 8, 8), 32, 2, 2, decoder=Decoder("shared", 24, 2, 2, "cross"))
+SMALLER = (
+    "--model.size", "32", "--model.frames", "4", "--model.width", "24", "--model.depth", "1", "--model.heads", "2",
+    "--model.decoder.width", "16", "--model.decoder.depth", "1", "--model.decoder.heads", "2",
+    "--model.decoder.attention", "cross", "--optim.batch", "2", "--run.threads", "1", "--turns", "1",
+    "--data.workers", "0",
+)  # fmt: skip
+LESS = ("--no-alternatives", "--no-reference")
+
+
+def test_traffic_counts_what_operators_read_and_write_and_views_move_nothing():
+    left, right = torch.ones(10, 10), torch.ones(10, 10)
+    assert parts.count(lambda: left + right).moved == 3 * 400
+    assert parts.count(lambda: left.add_(right)).moved == 3 * 400
+    assert parts.count(lambda: left.t().view(10, 10)[2:]).moved == 0
+    assert parts.count(lambda: left @ right).flops == 2 * 1000
+
+
+def test_parts_are_those_of_a_whole_step_and_count_its_products():
+    config = Pretrain(model=SMALL, mask=Mask("random", 0.75, 0.5), loss=Loss(motion=0.0))
+    objective = build(config)
+    batch = {"clip": torch.randint(0, 256, (2, 3, 5, 32, 32), dtype=torch.uint8), "key": torch.arange(2)}
+    found = parts.measure(objective, batch, CPU, 1)
+    assert all(value.grad is None for value in objective.parameters())
+    visible, predicted, pixels = 8, 12, 2 * 8 * 8 * 3
+    assert found["embedding"].flops == 2 * 2 * 2 * visible * pixels * 32  # no gradient goes on to the pixels
+    assert found["heads"].flops == 3 * 2 * 2 * predicted * pixels * 24
+    assert found["targets"].flops == 0
+    whole = parts.count(lambda: objective(batch)["loss"].backward())
+    assert sum(part.flops for part in found.values()) == whole.flops
+    assert all(part.seconds > 0 and part.moved > 0 and part.calls > 0 for part in found.values())
+
+
+def test_a_bench_of_a_step_takes_the_options_of_its_preset_and_says_what_limits_it(capsys):
+    assert cli.main(["bench", "pretrain", "tiny", *SMALLER, "--mask.decode-ratio", "0.25", *LESS]) == 0
+    told = capsys.readouterr().out
+    for words in ("decode ratio 0.25, decoder cross", "large matrix product", "whole step", "limit: "):
+        assert words in told
+    for part in ("embedding", "encoder", "decoder", "heads", "targets"):
+        assert f"\n  {part} " in told
+
+
+@pytest.mark.parametrize("bench", ["pretrain", "loop"])
+def test_a_bench_knows_every_preset_of_pretraining_and_changes_only_how_it_is_run(bench):
+    assert set(COMMANDS["bench"].choices[bench]) == set(COMMANDS["pretrain"].choices)
+    for name, config in COMMANDS["bench"].choices[bench].items():
+        preset = COMMANDS["pretrain"].choices[name]
+        assert (config.model, config.mask, config.target, config.loss) == (
+            preset.model, preset.mask, preset.target, preset.loss,
+        )  # fmt: skip
+        assert (config.optim.batch, config.run) == (8, Run())
+
+
+def test_a_bench_without_a_preset_lists_them_and_a_wrong_one_is_named(capsys):
+    assert cli.main(["bench", "pretrain"]) == 0
+    assert "choices: tiny, small" in capsys.readouterr().out
+    assert cli.main(["bench", "pretrain", "tinny"]) == 2
+    assert "tinny" in capsys.readouterr().err
