@@ -101,3 +101,9 @@ def test_positions_without_a_grid_are_made_for_the_grid_at_hand():
 
 def test_clip_grid_counts_tokens():
     assert clip_grid(torch.zeros(1, 3, 4, 16, 24), (2, 8, 8)) == (2, 2, 3)
+
+
+def test_sines_over_the_index_are_made_anew_for_another_grid():
+    positions = Positions("sincos1d", (8, 14, 14), 24)
+    assert torch.equal(positions((8, 30, 52)), sincos1d(8 * 30 * 52, 24))
+    assert torch.equal(positions((16, 14, 14))[: 8 * 14 * 14], positions((8, 14, 14)))

@@ -33,7 +33,7 @@ def near(left, right, tolerance=1e-5):
 def test_videomae_pretraining_checkpoint_gives_its_golden_tokens_predictions_targets_and_loss(golden):
     folder, expected = golden
     clip = expected["clip_uint8_bcthw"]
-    autoencoder = motionmae.load(folder / "pretrain-checkpoint.pth", heads=3, train=True)
+    autoencoder = motionmae.load(folder / "pretrain-checkpoint.pth", heads=3, decoder_heads=3, train=True)
     encoder = motionmae.load(folder / "pretrain-checkpoint.pth", heads=3)
     objective = Reconstruction(autoencoder, Mask(), Target(), Loss(motion=0.0))
     with torch.no_grad():

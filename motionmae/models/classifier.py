@@ -65,7 +65,8 @@ def load_classifier(
         raise MotionMAEError("say which model: a run folder of motionmae finetune, or a checkpoint with a head")
     found = weights.read(path, heads, size)
     if "head.linear.weight" not in found.state:
-        raise MotionMAEError(f"{path}: holds an encoder without a classifier; make one with motionmae finetune")
+        why = found.lacks.get("head", "holds an encoder without a classifier")
+        raise MotionMAEError(f"{path}: {why}; make one with motionmae finetune")
     count = len(found.state["head.linear.weight"])
     names = tuple(found.config.get("classes") or (str(number) for number in range(count)))
     if len(names) != count:

@@ -103,7 +103,9 @@ def positions_table(kind: PositionsKind, grid: Grid, width: int) -> Float[Tensor
 class Positions(nn.Module):
     """The positions of a grid of tokens: a table made for one grid, interpolated (trilinear) to any other.
 
-    Without a grid (fixed sines of a model whose training size is unknown) the table is made for the grid at hand.
+    Sines over the flattened index are computed anew for another grid, as VideoMAE's own code does: interpolated, their
+    fast columns would fade. Without a grid (fixed sines of a model whose training size is unknown) the table is made
+    for the grid at hand.
     """
 
     def __init__(self, kind: PositionsKind, grid: Grid | None, width: int):
@@ -119,7 +121,7 @@ class Positions(nn.Module):
             self.register_buffer("table", table, persistent=False)
 
     def forward(self, grid: Grid) -> Float[Tensor, "n d"]:
-        if self.grid is None:
+        if self.grid is None or (self.kind == "sincos1d" and grid != self.grid):
             return positions_table(self.kind, grid, self.width).to(self.table)
         if grid == self.grid:
             return self.table

@@ -1,67 +1,79 @@
 """Checkpoints to models. One carries its own config; other projects' files are converted, never unpickled freely.
 
 Our names: `encoder.…`, `decoders.N.…` and, in classifiers, `head.…`. Ours are safetensors files with a `config` in
-their metadata. Read too: VideoMAE's own .pth files (pretraining and fine-tuning) and transformers' VideoMAE folders.
+their metadata (`stored.py`); those of others are read by `foreign/`, a file for each source. Nothing is built before
+the config was checked and the tensors' shapes were compared with it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import math
 import re
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from motionmae import stored
-from motionmae.config import Decoder, Model, from_dict
+from motionmae.config import Model, from_dict
 from motionmae.errors import MotionMAEError
 from motionmae.models.autoencoder import TARGETS, MotionMAE
 from motionmae.models.encoder import VideoEncoder
+from motionmae.models.foreign import images, transformers, videomae
+from motionmae.models.foreign.files import Foreign, is_foreign_folder, open_foreign
+from motionmae.models.foreign.found import Checkpoint, Told
 
-# Heads of the published widths: VideoMAE's S, B, L, H (arXiv 2203.12602) and VideoMAE V2's g (arXiv 2303.16727).
-HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
-DECODER_HEADS = {192: 3, 384: 6, 512: 8, 640: 8}
+__all__ = ["Checkpoint", "fill", "load", "newest_checkpoint", "read", "save"]
 
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a file holds, in our names: the model's config, the weights, and the metadata of our own files."""
-
-    model: Model
-    state: dict[str, Tensor]
-    config: dict[str, Any]
+MOST = 2**28
+"""Numbers that a table of positions may have: what the config alone asks for, without a tensor in the file."""
 
 
 @overload
 def load(
-    path: str | Path, *, train: Literal[False] = False, heads: int | None = None, size: int | None = None
+    path: str | Path,
+    *,
+    train: Literal[False] = False,
+    heads: int | None = None,
+    size: int | None = None,
+    decoder_heads: int | None = None,
 ) -> VideoEncoder: ...
 @overload
-def load(path: str | Path, *, train: Literal[True], heads: int | None = None, size: int | None = None) -> MotionMAE: ...
 def load(
-    path: str | Path, *, train: bool = False, heads: int | None = None, size: int | None = None
+    path: str | Path,
+    *,
+    train: Literal[True],
+    heads: int | None = None,
+    size: int | None = None,
+    decoder_heads: int | None = None,
+) -> MotionMAE: ...
+def load(
+    path: str | Path,
+    *,
+    train: bool = False,
+    heads: int | None = None,
+    size: int | None = None,
+    decoder_heads: int | None = None,
 ) -> VideoEncoder | MotionMAE:
     """The encoder of a run folder or checkpoint, in eval mode on the CPU, float32; with `train`, the whole autoencoder.
 
-    `path` is a run folder (its newest checkpoint), one of our files or sharded folders, VideoMAE's .pth, or a folder of
-    transformers'. A run with `optim.ema` gives the weights' running mean. `heads` and `size` (pixels) are needed only
-    for foreign files that do not say them.
-    Raises MotionMAEError, naming the path, where there is no such checkpoint or it does not fit.
+    `path` is a run folder (its newest checkpoint), one of our files or sharded folders, a file of VideoMAE's family or
+    of an image transformer, or what transformers has written. A run with `optim.ema` gives the weights' running mean.
+    `heads`, `size` (pixels) and `decoder_heads` are needed only for foreign files that do not say them.
+    Raises MotionMAEError, naming the path, where there is no such checkpoint, where it is damaged or does not fit.
     """
-    found = read(path, heads, size)
+    found = read(path, heads, size, decoder_heads)
     if not train:
         encoder = VideoEncoder(found.model)
         fill(encoder, {name[8:]: value for name, value in found.state.items() if name.startswith("encoder.")}, path)
         return encoder.eval()
-    targets = [target for target in TARGETS if any(f"heads.{target}." in name for name in found.state)]
+    targets = _targets(found)
     if not targets:
-        raise MotionMAEError(f"{path}: holds an encoder without a decoder, which cannot go on with pretraining")
+        why = found.lacks.get("decoder", "holds an encoder without a decoder")
+        raise MotionMAEError(f"{path}: cannot go on with pretraining: {why}")
     autoencoder = MotionMAE(found.model, targets)
     fill(autoencoder, {n: v for n, v in found.state.items() if n.startswith(("encoder.", "decoders."))}, path)
     return autoencoder.eval()
@@ -72,37 +84,114 @@ def save(path: str | Path, module: torch.nn.Module, config: dict[str, Any]) -> N
     stored.save_checked(path, module.state_dict(), {"config": json.dumps(config)})
 
 
-def read(path: str | Path, heads: int | None = None, size: int | None = None) -> Checkpoint:
-    """Any checkpoint, in our names and on the CPU."""
+def read(
+    path: str | Path, heads: int | None = None, size: int | None = None, decoder_heads: int | None = None
+) -> Checkpoint:
+    """Any checkpoint, in our names and on the CPU, whose shapes fit its config and whose numbers are finite."""
     path = Path(path)
     if not path.exists():
         raise MotionMAEError(f"{path}: there is no such checkpoint or run folder")
     try:
-        if (path / "config.json").is_file() and (path / "model.safetensors").is_file():
-            hub = json.loads((path / "config.json").read_text())
-            if hub.get("model_type") == "videomae":
-                return _from_transformers(load_file(path / "model.safetensors"), hub)
-        file = newest_checkpoint(path) if path.is_dir() else path
-        if file.suffix in stored.SUFFIXES:
-            state, metadata = _tensors(file)
-            if "config" not in metadata:
-                raise MotionMAEError(f"{file}: is not a checkpoint of this project: its metadata has no config")
-            config = json.loads(metadata["config"])
-            return Checkpoint(from_dict(Model, config["model"]), state, config)
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except MotionMAEError:
-        raise
-    except (SafetensorError, ValueError, RuntimeError, KeyError, EOFError, OSError) as error:
-        raise MotionMAEError(f"{path}: cannot be read as a checkpoint ({error})") from error
-    except Exception as error:  # pickle's own error class; the message names what was refused
-        if type(error).__name__ != "UnpicklingError":
+        file = path if not path.is_dir() or is_foreign_folder(path) else newest_checkpoint(path)
+        if _is_ours(file):
+            return _ours(file)
+        foreign = open_foreign(file)
+        found = _converted(foreign, Told(heads, size, decoder_heads))
+        _agree(found, {name: tuple(value.shape) for name, value in found.state.items()}, file)
+        _finite(found.state, file)
+        return found
+    except MotionMAEError as error:
+        if str(path) in str(error):
             raise
-        raise MotionMAEError(f"{path}: holds more than tensors and is not read ({str(error)[:200]})") from error
-    for key in ("model", "module", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            return _from_videomae(content[key], content.get("args"), path, heads, size)
-    raise MotionMAEError(f"{path}: holds neither 'model' nor 'module' nor 'state_dict', so it is no known checkpoint")
+        raise MotionMAEError(f"{path}: {error}") from error
+    except Exception as error:  # of json, pickle, zip, safetensors, and of whatever a file may hold
+        told = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise MotionMAEError(f"{path}: cannot be read as a checkpoint ({told})") from error
+
+
+def _converted(foreign: Foreign, told: Told) -> Checkpoint:
+    if transformers.is_transformers(foreign):
+        return transformers.convert(foreign, told)
+    return images.convert(foreign, told) if images.is_image(foreign) else videomae.convert(foreign, told)
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether a file has our metadata: other projects' safetensors files have not."""
+    if file.is_dir():
+        return not is_foreign_folder(file)
+    if file.suffix != ".safetensors":
+        return False
+    with safe_open(file, "pt") as content:
+        return bool({"config", "sums", "header", "checksum", "pieces"} & (content.metadata() or {}).keys())
+
+
+def _ours(file: Path) -> Checkpoint:
+    """A checkpoint of ours: the shapes are compared with the config before a tensor is read.
+
+    The trainer's tensors are left out. Where a run has kept the weights' running mean (`average/…`), it stands in.
+    """
+    opened = stored.Stored(file)
+    if "config" not in opened.about:
+        raise MotionMAEError(f"{file}: is not a checkpoint of this project: its metadata has no config")
+    config = json.loads(opened.about["config"])
+    model = from_dict(Model, config["model"])
+    wanted = [name for name in opened.shapes if not name.startswith(("optimizer/", "scaler/"))]
+    names: dict[str, str] = {}
+    for part in ("", "model/", "average/"):
+        for name in wanted:
+            if name.startswith(part) and (part or not name.startswith(("model/", "average/"))):
+                names[name.removeprefix(part).removeprefix("autoencoder.")] = name
+    found = Checkpoint(model, {}, config)
+    _agree(found, {ours: opened.shapes[name] for ours, name in names.items()}, file)
+    found.state.update({ours: opened.tensor(name) for ours, name in names.items()})
+    _finite(found.state, file)
+    return found
+
+
+def _targets(found: Checkpoint) -> list[str]:
+    return [target for target in TARGETS if any(f"heads.{target}." in name for name in found.state)]
+
+
+def _agree(found: Checkpoint, shapes: dict[str, tuple[int, ...]], file: Path) -> None:
+    """Raise MotionMAEError where the config asks for another model than the tensors are of.
+
+    What a module of this config would hold is asked of one that has no memory; its depth is that of the tensors.
+    """
+    model = found.model
+    held = {match[1] for name in shapes if (match := re.match(r"encoder\.blocks\.(\d+)\.", name))}
+    below = {match[1] for name in shapes if (match := re.match(r"decoders\.\d+\.blocks\.(\d+)\.", name))}
+    for what, said, have in (("", model.depth, held), ("decoder", model.decoder.depth, below)):
+        if said != len(have) and (have or not what):
+            raise MotionMAEError(f"{file}: its config says {said} {what or 'encoder'} blocks, it holds {len(have)}")
+    tokens = model.frames * model.size * model.size // math.prod(model.cube)
+    if tokens * max(model.width, model.decoder.width if below else 0) > MOST:
+        raise MotionMAEError(f"{file}: its config asks for {tokens} tokens, more than there is room for")
+    targets = [target for target in TARGETS if any(f".heads.{target}." in name for name in shapes)]
+    with torch.device("meta"):
+        module = MotionMAE(model, targets) if targets else torch.nn.ModuleDict({"encoder": VideoEncoder(model)})
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    _compare(expected, {n: s for n, s in shapes.items() if n.startswith(("encoder.", "decoders."))}, file)
+
+
+def _compare(expected: dict[str, tuple[int, ...]], held: dict[str, tuple[int, ...]], path: str | Path) -> None:
+    """Raise MotionMAEError that names what is missing, unknown or of another shape."""
+    wrong = [f"lacks {name}" for name in expected if name not in held]
+    wrong += [f"has {name}" for name in held if name not in expected]
+    wrong += [
+        f"has {name} of shape {held[name]}, not {shape}"
+        for name, shape in expected.items()
+        if name in held and held[name] != shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise MotionMAEError(f"{path}: does not fit the model its config describes: it {', '.join(wrong[:3])}{more}")
+
+
+def _finite(state: dict[str, Tensor], path: str | Path) -> None:
+    bad = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise MotionMAEError(f"{path}: holds numbers that are not finite, in {bad[0]}{more}")
 
 
 def newest_checkpoint(folder: Path) -> Path:
@@ -116,116 +205,8 @@ def newest_checkpoint(folder: Path) -> Path:
     return files[-1]
 
 
-def _tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of the model, without the trainer's, under the names they have in the model alone.
-
-    Where a run has kept the weights' running mean (`average/…`), it stands in for the weights.
-    """
-    opened = stored.Stored(file)
-    wanted = [name for name in opened.shapes if not name.startswith(("optimizer/", "scaler/"))]
-    state: dict[str, Tensor] = {}
-    for part in ("", "model/", "average/"):
-        for name in wanted:
-            if name.startswith(part) and (part or not name.startswith(("model/", "average/"))):
-                state[name.removeprefix(part).removeprefix("autoencoder.")] = opened.tensor(name)
-    return state, opened.about
-
-
 def fill(module: torch.nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
     """Load exactly this state into the module. Raises MotionMAEError, naming the path, where they do not fit."""
-    missing, unexpected = module.load_state_dict(state, strict=False)
-    if missing or unexpected:
-        names = ", ".join([f"lacks {name}" for name in missing[:3]] + [f"has {name}" for name in unexpected[:3]])
-        raise MotionMAEError(f"{path}: does not fit the model its config describes: it {names}")
-
-
-# VideoMAE's names and ours, for the parts that both its original files and transformers' can be brought to.
-_BLOCK = {
-    "attn.qkv.": "attention.qkv.",
-    "attn.q_bias": "attention.q_bias",
-    "attn.v_bias": "attention.v_bias",
-    "attn.proj.": "attention.out.",
-    "mlp.fc1.": "mlp.0.",
-    "mlp.fc2.": "mlp.2.",
-}
-_TOP = {
-    r"^(encoder\.)?patch_embed\.proj\.": "encoder.embed.",
-    r"^(encoder\.)?blocks\.": "encoder.blocks.",
-    r"^(encoder\.)?norm\.": "encoder.norm.",
-    r"^encoder_to_decoder\.": "decoders.0.enter.",
-    r"^mask_token$": "decoders.0.mask_token",
-    r"^decoder\.head\.": "decoders.0.heads.appearance.",
-    r"^decoder\.": "decoders.0.",
-    r"^fc_norm\.": "head.norm.",
-    r"^head\.": "head.linear.",
-}
-
-
-def _from_videomae(state: dict[str, Tensor], args: Any, path: Path, heads: int | None, size: int | None) -> Checkpoint:
-    ours: dict[str, Tensor] = {}
-    for name, value in state.items():
-        for old, new in _TOP.items():
-            renamed, hits = re.subn(old, new, name)
-            if hits:
-                break
-        else:
-            continue  # fixed sines saved as a buffer
-        for old, new in _BLOCK.items():
-            renamed = renamed.replace(old, new)
-        ours[renamed] = value.flatten() if name == "mask_token" else value.float()
-    if "encoder.embed.weight" not in ours:
-        raise MotionMAEError(f"{path}: is not a VideoMAE checkpoint: it has no patch_embed.proj.weight")
-    kernel = ours["encoder.embed.weight"]
-    ours["encoder.embed.weight"] = kernel.permute(0, 2, 3, 4, 1).flatten(1)  # channel first to channel last in a cube
-    width, cube = len(kernel), (kernel.shape[2], kernel.shape[3], kernel.shape[4])
-    heads = heads or HEADS.get(width)
-    if heads is None:
-        raise MotionMAEError(
-            f"{path}: the number of heads of a width of {width} is not known; say --heads N, or load(…, heads=N)"
-        )
-    size = size or int(getattr(args, "input_size", 0)) or (224 if cube == (2, 16, 16) else 0)
-    model = Model(
-        frames=int(getattr(args, "num_frames", 16)), size=size, cube=cube, width=width, depth=_depth(ours, "encoder"),
-        heads=heads, mlp_ratio=len(ours["encoder.blocks.0.mlp.0.bias"]) / width, positions="sincos1d",
-        norm="encoder.norm.weight" in ours,
-    )  # fmt: skip
-    if "decoders.0.enter.weight" in ours:
-        narrow = len(ours["decoders.0.enter.weight"])
-        few = DECODER_HEADS.get(narrow) or (heads if narrow % heads == 0 else 1)
-        model = replace(model, decoder=Decoder(width=narrow, depth=_depth(ours, "decoders.0"), heads=few))
-    return Checkpoint(model, ours, {"model": asdict(model)})
-
-
-def _from_transformers(state: dict[str, Tensor], hub: dict[str, Any]) -> Checkpoint:
-    """Bring transformers' names to the original's, whose converter does the rest."""
-    theirs: dict[str, Tensor] = {}
-    for name, value in state.items():
-        name = name.replace("videomae.embeddings.patch_embeddings.projection", "patch_embed.proj")
-        name = re.sub(r"^videomae\.encoder\.layer\.", "blocks.", name)
-        name = name.replace("decoder.decoder_layers.", "decoder.blocks.").replace("videomae.layernorm", "norm")
-        name = name.replace("attention.output.dense", "attn.proj").replace("intermediate.dense", "mlp.fc1")
-        name = name.replace("output.dense", "mlp.fc2").replace("layernorm_before", "norm1")
-        name = name.replace("layernorm_after", "norm2").replace("classifier.", "head.")
-        theirs[re.sub(r"attention\.attention\.(query|value)\.bias|attention\.attention\.([qv])_bias", _bias, name)] = (
-            value
-        )
-    for name in [name for name in theirs if name.endswith("attention.attention.query.weight")]:
-        stem = name.removesuffix("attention.attention.query.weight")
-        parts = [theirs.pop(f"{stem}attention.attention.{part}.weight") for part in ("query", "key", "value")]
-        theirs[f"{stem}attn.qkv.weight"] = torch.cat(parts)
-    args = argparse.Namespace(input_size=hub["image_size"], num_frames=hub["num_frames"])
-    found = _from_videomae(theirs, args, Path("model.safetensors"), hub["num_attention_heads"], None)
-    decoder = replace(found.model.decoder, heads=hub["decoder_num_attention_heads"])
-    names = {int(number): name for number, name in hub.get("id2label", {}).items()}
-    model = replace(found.model, decoder=decoder)
-    return Checkpoint(model, found.state, {"model": asdict(model), "classes": [names[n] for n in sorted(names)]})
-
-
-def _bias(match: re.Match[str]) -> str:
-    return f"attn.{(match[1] or match[2])[0]}_bias"
-
-
-def _depth(state: dict[str, Tensor], part: str) -> int:
-    return len(
-        {name.removeprefix(f"{part}.blocks.").split(".")[0] for name in state if name.startswith(f"{part}.blocks.")}
-    )
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    _compare(expected, {name: tuple(value.shape) for name, value in state.items()}, path)
+    module.load_state_dict(state)
