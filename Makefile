@@ -1,16 +1,23 @@
-# make demo and make test each build .venv from the pinned constraints when it is missing or out of date.
+# Every target builds .venv from requirements.lock when it is missing or out of date; another PYTHON gets one of its own.
 PYTHON ?= python3
-BIN := .venv/bin
-STAMP := .venv/.installed
+# The wheel of PyTorch differs by platform and index, so that it has a version but no hash; pyproject.toml has it too.
+TORCH := torch==2.13.0
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup demo test test-all test-gpu check format clean
+.PHONY: setup demo test test-all test-gpu check format lock clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+# The lock is whole, so nothing is resolved; PyTorch finds what it needs there, save NVIDIA's libraries of its CUDA build.
+$(STAMP): pyproject.toml requirements.lock
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --quiet --require-hashes --no-deps -r requirements.lock
+	$(PIP) install --quiet $(TORCH)
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	$(PIP) check
 	touch $(STAMP)
 
 demo: setup
@@ -37,5 +44,11 @@ format: setup
 	$(BIN)/ruff format motionmae tests
 	$(BIN)/ruff check --fix motionmae tests
 
+# Writes requirements.lock anew after a change of pyproject.toml; pins that still fit stay (UPGRADE=--upgrade renews all).
+UV ?= $(BIN)/uv
+lock:
+	$(UV) pip compile --quiet --universal --python-version 3.10 --extra dev --generate-hashes --no-annotate \
+	  --no-emit-package torch --custom-compile-command 'make lock' $(UPGRADE) pyproject.toml -o requirements.lock
+
 clean:
-	rm -rf .venv build dist runs
+	rm -rf .venv .venv-* build dist runs
