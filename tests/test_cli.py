@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -37,14 +37,20 @@ def fails(capsys, *args, match):
     assert [line for line in lines if not line.startswith("motionmae: skipped ")] == lines[-1:]
 
 
+def children_seconds() -> float:
+    """Seconds of processors that the processes started here took: other work on the machine does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_answers_in_under_a_second_and_imports_no_torch():
     code = "import sys; from motionmae.cli import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
     for args in (["--help"], ["pretrain", "--help"], ["segment"], ["--version"]):
         took = []
         for _ in range(3):
-            begun = time.perf_counter()
+            begun = children_seconds()
             subprocess.run([sys.executable, "-c", code, *args], check=True, capture_output=True)
-            took.append(time.perf_counter() - begun)
+            took.append(children_seconds() - begun)
         assert min(took) < 1.0, args
 
 
