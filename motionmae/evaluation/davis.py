@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import write_mask
+from motionmae.video.images import open_image
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages/480p", "Annotations/480p", "ImageSets/2017"
 
@@ -53,7 +54,7 @@ def read_images(paths: Sequence[Path], size: tuple[int, int] | None = None) -> U
     frames = []
     for path in paths:
         try:
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 frame = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         except (OSError, SyntaxError) as error:
             raise MotionMAEError(f"{path} cannot be read as an image: {error}") from None

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from motionmae.errors import MotionMAEError
+from motionmae.video.images import open_image
 
 VOID = 255
 
@@ -29,7 +30,7 @@ def palette() -> UInt8[np.ndarray, "256 3"]:
 def read_mask(path: Path | str) -> UInt8[np.ndarray, "h w"]:
     """The labels of a palette or grey PNG; raises where the file is missing, broken, smeared or in true colours."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             if image.format == "JPEG":
                 raise MotionMAEError(f"{path} is a JPEG, which smears object numbers: expected a PNG")
             if image.mode not in ("P", "L"):
@@ -37,19 +38,21 @@ def read_mask(path: Path | str) -> UInt8[np.ndarray, "h w"]:
                     f"{path} must be a palette or 8-bit grey image of object numbers; its mode is {image.mode}"
                 )
             return np.array(image)
+    except MotionMAEError:
+        raise
     except FileNotFoundError:
         raise MotionMAEError(f"{path} is missing: expected a mask (PNG)") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise MotionMAEError(f"{path} cannot be read as a PNG: {error}") from None
 
 
 def read_user_mask(path: Path | str) -> UInt8[np.ndarray, "h w"]:
     """As `read_mask`, and masks as drawing programs save them: black and white, or in the palette's very colours."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             mode = "" if image.format == "JPEG" else image.mode
             colours = np.asarray(image.convert("RGB"), dtype=np.int64) @ (1 << 16, 1 << 8, 1)
-    except (OSError, SyntaxError):
+    except (OSError, SyntaxError):  # that one says why
         return read_mask(path)
     if mode in ("1", "L", "LA", "RGB", "RGBA") and np.isin(colours, (0, 0xFFFFFF)).all():
         return (colours > 0).astype(np.uint8)

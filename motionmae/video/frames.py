@@ -15,6 +15,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from motionmae.errors import MotionMAEError
+from motionmae.video.images import open_image
 from motionmae.video.packets import VideoError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
@@ -121,9 +123,11 @@ class Kept:
 def _load(path: str | os.PathLike[str], name: str, size: tuple[int, ...]) -> UInt8[np.ndarray, "h w c"]:
     """One image, turned as its Exif data say; resized where it differs from the first."""
     try:
-        with Image.open(os.path.join(path, name)) as image:
+        with open_image(os.path.join(path, name)) as image:
             picture = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except MotionMAEError as error:
+        raise VideoError(os.path.join(path, name), str(error).partition(": ")[2]) from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise VideoError(os.path.join(path, name), f"not a readable image ({error})") from error
     if size and picture.size != size[::-1]:
         picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)

@@ -23,7 +23,7 @@ import numpy as np
 from av.stream import Disposition
 
 from motionmae.errors import MotionMAEError
-from motionmae.video import origin
+from motionmae.video import images, origin
 
 # Containers of video; FFmpeg would also "open" playlists (which name other files and addresses), text and pictures.
 FORMATS = (
@@ -158,6 +158,10 @@ class Source:
             self.container.close()
             raise VideoError(self.path, reason)
         self.stream = streams[0]
+        if why := images.too_large(self.stream.codec_context.height, self.stream.codec_context.width):
+            self.container.close()
+            raise VideoError(self.path, f"pictures {why}")
+        self.stream.codec_context.options = {"max_pixels": str(images.MOST_PIXELS)}  # where the size changes on the way
         self.stream.codec_context.thread_type, self.stream.codec_context.thread_count = "SLICE", 1
         self.packets: Iterator[av.Packet] = self._demux()
         self.position = 0

@@ -22,6 +22,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from motionmae.video.frames import Images
+from motionmae.video.images import too_large
 from motionmae.video.packets import Lost, Source, VideoError
 
 Real = int | float | Fraction
@@ -236,7 +237,10 @@ class Video:
             aspect = Fraction(1)
         if not stream.codec_context.width or not stream.codec_context.height:
             raise VideoError(self.path, "no picture size in it")
-        return stream.codec_context.height, max(1, round(stream.codec_context.width * aspect))
+        shape = stream.codec_context.height, max(1, round(stream.codec_context.width * aspect))
+        if why := too_large(*shape):
+            raise VideoError(self.path, f"pictures {why}")
+        return shape
 
     def _count(self, wanted: Sequence[int] | None) -> Iterator[tuple[int, np.ndarray]]:
         """Decode from the start and count: the wanted frames (sorted), or all."""
