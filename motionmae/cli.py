@@ -5,6 +5,7 @@ Nothing heavy is imported before a command is known, so that help is instant.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -19,21 +20,57 @@ from motionmae.presets import COMMANDS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 stopped by the user, 2 a user's mistake."""
+    """Run one command; returns the exit code: 0 done, 1 stopped by the user or by the reader of its output,
+    2 a user's mistake or what the machine refuses: a full disk, a folder that is not there."""
     args = list(sys.argv[1:] if argv is None else argv)
+    hold_streams()
     try:
         command, config = parse(args)
         if command:
             import_module(f"motionmae.tasks.{command}").run(config)
+        sys.stdout.flush()  # so that a full disk or a closed pipe behind it is told, and not lost at exit
     except MotionMAEError as error:
-        print(f"motionmae: {error}", file=sys.stderr)
-        return 2
+        return ended(str(error), 2)
     except KeyboardInterrupt:
-        print("motionmae: stopped", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # the reader of our output has gone; keep the interpreter from failing again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ended("stopped", 1)
+    except BrokenPipeError:
+        return ended("stopped, as nobody reads its output any more", 1)
+    except OSError as error:
+        place = error.filename or ("the system" if flushed("\n") else "standard output")
+        return ended(f"{place}: {error.strerror or error}", 2)
     return 0
+
+
+def ended(sentence: str, code: int) -> int:
+    """Say how the command ended, where anybody hears it; the exit code. What could not be shown is dropped."""
+    with contextlib.suppress(OSError):
+        print(f"motionmae: {sentence}", file=sys.stderr, flush=True)
+    if not flushed():  # the interpreter would try again at its exit, with a traceback and an exit code of its own
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    return code
+
+
+def flushed(text: str = "") -> bool:
+    """Whether all that was printed, and this text, could be written."""
+    try:
+        print(text, end="", flush=True)
+    except OSError:
+        return False
+    return True
+
+
+def hold_streams() -> None:
+    """See to it that output never fails for its letters, and that no file takes the place of a closed stream.
+
+    Names of files that the terminal's encoding lacks are shown with backslashes. What is written to a closed standard
+    output is an OSError, as it is where the disk is full; errors that nobody can see are dropped.
+    """
+    for number, name, mode in ((1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, mode), number)
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
+        with contextlib.suppress(AttributeError):  # a stand-in, as in tests and notebooks
+            getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
 def parse(args: list[str]) -> tuple[str, Any]:
@@ -59,9 +96,11 @@ def parse(args: list[str]) -> tuple[str, Any]:
             return "", None
         else:
             raise MotionMAEError(f"{prog}: there is no choice {rest[0]!r}; the choices are {', '.join(default)}")
-    return command, tyro.cli(
-        type(default), default=default, args=rest, prog=prog, description=COMMANDS[command].summary
-    )
+    about = COMMANDS[command].summary
+    try:
+        return command, tyro.cli(type(default), default=default, args=rest, prog=prog, description=about)
+    finally:
+        sys.stdout.flush()  # a help page ends the program
 
 
 def overview() -> str:

@@ -173,7 +173,8 @@ class Interrupts:
         if self.asked:
             os._exit(128 + number)
         self.asked = True
-        os.write(2, b"\nstopping after this step; once more to stop at once\n")  # print may not be re-entered
+        with contextlib.suppress(OSError):  # a terminal that has gone; and print may not be re-entered
+            os.write(2, b"\nstopping after this step; once more to stop at once\n")
 
 
 class Progress:
@@ -182,24 +183,23 @@ class Progress:
     def __init__(self, total: int, done: int = 0, speak: bool = True):
         self.total, self.first, self.begun, self.speak = total, done, time.perf_counter(), speak
         self.live = speak and sys.stdout.isatty()
-        self.open = False
+        self.open, self.line = False, ""
 
     def start(self) -> None:
         """Count the time from now on: what came before the first step is not repeated in those to come."""
         self.begun = time.perf_counter()
 
-    def show(self, done: int, text: str) -> str:
-        """Show the state after `done` of `total` steps; the line itself."""
+    def show(self, done: int, text: str) -> None:
+        """Show the state after `done` of `total` steps; `line` is what is shown."""
         spent = time.perf_counter() - self.begun
         left = spent / max(1, done - self.first) * (self.total - done)
-        line = f"{done}/{self.total}  {text}  {clock(left)} left"
+        self.line = f"{done}/{self.total}  {text}  {clock(left)} left"
         if self.live:
             wide = shutil.get_terminal_size().columns - 1
-            print(f"\r\033[K{line[:wide]}", end="", flush=True)
+            print(f"\r\033[K{self.line[:wide]}", end="", flush=True)
             self.open = True
         elif self.speak:
-            print(line, flush=True)
-        return line
+            print(self.line, flush=True)
 
     def close(self) -> None:
         """End the line, so that something else can be said."""

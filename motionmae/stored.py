@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from motionmae.errors import MotionMAEError
+from motionmae.files import replacing, write_text
 
 ABOUT = "about.json"
 SUFFIXES = (".safetensors", ".shards")
@@ -56,24 +57,13 @@ def header_of(metadata: Mapping[str, Any]) -> int:
 
 
 def save(file: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file whole or not at all, brought to the disk, its mode as the umask says.
-
-    Raises what fails; nothing is left behind then, and what was there before stays.
-    """
-    file = Path(file)
-    aside = file.with_name(f"{file.name}.part")
-    try:
-        aside.unlink(missing_ok=True)
-        aside.touch()
-        mode = aside.stat().st_mode & 0o777  # safetensors' own is for the owner alone
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, aside, dict(metadata))
-        aside.chmod(mode)
-        flush(aside)
-        os.replace(aside, file)
-        flush(file.parent)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    """Write a safetensors file, whole or not at all. Raises MotionMAEError where it cannot be written."""
+    held = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with replacing(file) as aside:
+        try:
+            save_file(held, aside, dict(metadata))
+        except SafetensorError as error:  # its own class for a full disk
+            raise OSError(str(error)) from error
 
 
 def save_checked(
@@ -85,15 +75,6 @@ def save_checked(
     metadata["header"] = str(header_of(metadata))
     save(file, tensors, metadata)
     return metadata
-
-
-def flush(path: Path) -> None:
-    """Bring a file's content, or a folder's names, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class Stored:
@@ -198,8 +179,7 @@ class _File:
 def write_about(folder: Path, about: Mapping[str, str], parts: Mapping[str, str]) -> None:
     """Write what is told beside the parts, and which these are: their names with their `header`."""
     told = {"about": dict(about), "parts": dict(parts)}
-    (folder / ABOUT).write_text(json.dumps({**told, "header": header_of(told)}))
-    flush(folder / ABOUT)
+    write_text(folder / ABOUT, json.dumps({**told, "header": header_of(told)}))
 
 
 def _about(folder: Path) -> tuple[dict[str, str], dict[str, str]]:

@@ -143,7 +143,7 @@ def test_a_full_disk_is_an_error_and_the_last_good_one_stays(tmp_path):
     limits, before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # a file may not grow further, as on a full disk
     try:
-        with pytest.raises(MotionMAEError, match=r"step-00000020.*could not be written.*earlier ones are whole"):
+        with pytest.raises(MotionMAEError, match=r"step-00000020.*could not be written.*earlier checkpoints are whole"):
             put(tmp_path, 20, state(1), keep=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -162,6 +162,6 @@ def test_mistakes_are_one_sentence(model, video, tmp_path, capsys):
     assert other.read_bytes() == video.read_bytes()
     assert ask(model, video, "--top", "0") == 2
     assert ask(model, video, "--window", "1s") == 2
-    assert ask(model, video, "--json", tmp_path / "no" / "x.json") == 2
+    assert ask(model, video, "--json", other / "x.json") == 2
     assert ask("", video) == 2
     assert capsys.readouterr().err.count("motionmae:") == 9

@@ -95,7 +95,6 @@ def write_clips(
                 for number in range(count):
                     target = folder / split / motion / f"{at:03d}-{file.stem.replace(' ', '_')}-{number:03d}.mp4"
                     if not target.exists():
-                        target.parent.mkdir(parents=True, exist_ok=True)
                         made = clip(small, motion, seed * 1_000_003 + at * 1009 + number, frames, size)
                         write_video(target, made, 12)
 

@@ -105,7 +105,6 @@ def write_videos(
         for label, motion in enumerate(MOTIONS):
             target = folder / split / motion / f"{index:04d}.mp4"
             if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
                 write_video(target, render(seed * 100_003 + index, motion, frames, size).frames, rate=12)
             yield target, label
 

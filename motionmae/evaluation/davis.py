@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import write_mask
+from motionmae.files import read_text, write_image, write_text
 from motionmae.video.images import open_image
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages/480p", "Annotations/480p", "ImageSets/2017"
@@ -26,7 +27,7 @@ def list_sequences(root: Path | str, split: str) -> list[str]:
         raise MotionMAEError(
             f"{path} is missing: expected a list of sequences (--data.split; the lists there: {found})"
         )
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
         raise MotionMAEError(f"{path} names no sequence")
     return names
@@ -73,12 +74,10 @@ def write_sequence(
 ) -> None:
     """Add a sequence to the folder and, once, to the split's list. JPEG frames, palette masks."""
     pictures, labels = Path(root) / IMAGES / name, Path(root) / ANNOTATIONS / name
-    for folder in (pictures, labels, Path(root) / LISTS):
-        folder.mkdir(parents=True, exist_ok=True)
     for time, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
-        Image.fromarray(frame).save(pictures / f"{time:05d}.jpg", quality=95)
+        write_image(pictures / f"{time:05d}.jpg", Image.fromarray(frame), quality=95)
         write_mask(labels / f"{time:05d}.png", mask)
     listed = Path(root) / LISTS / f"{split}.txt"
-    names = listed.read_text().split() if listed.exists() else []
+    names = read_text(listed).split() if listed.exists() else []
     if name not in names:
-        listed.write_text("".join(f"{each}\n" for each in [*names, name]))
+        write_text(listed, "".join(f"{each}\n" for each in [*names, name]))

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from motionmae.errors import MotionMAEError
+from motionmae.files import write_image
 from motionmae.video.images import open_image
 
 VOID = 255
@@ -72,7 +73,7 @@ def write_mask(path: Path | str, labels: UInt8[np.ndarray, "h w"]) -> None:
     """Save labels as a palette PNG, which the benchmark's own scorer and any viewer can read."""
     image = Image.fromarray(labels)
     image.putpalette(palette().tobytes())
-    image.save(path, format="PNG")
+    write_image(path, image)
 
 
 def draw_shapes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import metrics
+from motionmae.files import write_csv
 from motionmae.library.sources import Videos, number
 
 
@@ -79,9 +79,8 @@ def summary(figures: dict[str, Any]) -> str:
 
 def write_predictions(path: Path, probabilities: Float[Tensor, "n classes"], labels: Labels) -> None:
     """A CSV: video, its class, the likeliest class, and the probability of each class under the class's name."""
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(["video", "label", "prediction", *labels.names])
-        best = probabilities.argmax(1).tolist()
-        for video, label, guess, row in zip(labels.files, labels.numbers, best, probabilities.tolist(), strict=True):
-            writer.writerow([video, labels.names[label], labels.names[guess], *(f"{value:.9g}" for value in row)])
+    rows: list[list[Any]] = [["video", "label", "prediction", *labels.names]]
+    best = probabilities.argmax(1).tolist()
+    for video, label, guess, row in zip(labels.files, labels.numbers, best, probabilities.tolist(), strict=True):
+        rows.append([video, labels.names[label], labels.names[guess], *(f"{value:.9g}" for value in row)])
+    write_csv(path, rows)

@@ -21,7 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from motionmae.errors import MotionMAEError
+from motionmae.files import replacing, write_text
 from motionmae.inference.embedding import Embedding, Row
+from motionmae.stored import save as save_tensors
 
 ENDINGS = (".parquet", ".npz", ".safetensors", ".npy")
 COLUMNS = [column.name for column in fields(Row)]
@@ -87,9 +89,7 @@ def write_part(path: Path, found: Sequence[Embedding], stored: torch.dtype) -> N
     layers = sorted({layer for each in found for layer in each.vectors})
     vectors = {str(layer): torch.cat([each.vectors[layer] for each in found if each.vectors]) for layer in layers}
     vectors = {name: value.to(stored).contiguous() for name, value in vectors.items()}
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file(vectors, str(aside), {"rows": json.dumps([asdict(row) for row in rows])})
-    os.replace(aside, path)
+    save_tensors(path, vectors, {"rows": json.dumps([asdict(row) for row in rows])})
 
 
 def parts(folder: Path, count: int) -> Iterator[tuple[list[Row], dict[int, np.ndarray]]]:
@@ -112,21 +112,20 @@ def join(folder: Path, count: int, out: Path, about: dict[str, Any]) -> int:
         shutil.rmtree(folder)
         raise MotionMAEError(f"none of the videos could be read, the first because: {why}")
     about = about | {"layers": sorted(shapes), "shape": list(next(iter(shapes.values()))[0])}
-    aside = out.with_name(f"{out.name}.part")
     chunks = _whole(parts(folder, count), shapes)
-    if out.suffix == ".parquet":
-        _write_parquet(aside, chunks, about)
-    elif out.suffix == ".npy":
-        _write_npy(aside, chunks, shapes, len(rows))
-        beside(out).write_text(json.dumps({"about": about, "rows": [asdict(row) for row in rows]}))
-    else:
-        kept: dict[int, list[np.ndarray]] = {}
-        for _, vectors in chunks:
-            for layer, value in vectors.items():
-                kept.setdefault(layer, []).append(value)
-        whole = {_name(layer, shapes): np.concatenate(values) for layer, values in kept.items()}
-        _write_arrays(aside, out.suffix, whole, rows, about)
-    os.replace(aside, out)
+    with replacing(out) as aside:
+        if out.suffix == ".parquet":
+            _write_parquet(aside, chunks, about)
+        elif out.suffix == ".npy":
+            _write_npy(aside, chunks, shapes, len(rows))
+            write_text(beside(out), json.dumps({"about": about, "rows": [asdict(row) for row in rows]}))
+        else:
+            kept: dict[int, list[np.ndarray]] = {}
+            for _, vectors in chunks:
+                for layer, value in vectors.items():
+                    kept.setdefault(layer, []).append(value)
+            whole = {_name(layer, shapes): np.concatenate(values) for layer, values in kept.items()}
+            _write_arrays(aside, out.suffix, whole, rows, about)
     shutil.rmtree(folder)
     return len(rows)
 

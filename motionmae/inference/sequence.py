@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from motionmae.config import Features, Propagation, SegmentDavis, SegmentVideo
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.davis import read_images
 from motionmae.evaluation.masks import VOID
+from motionmae.files import read_json, write_json
 from motionmae.inference.dense import check_stride, clip_times, dense_features, pixel_features
 from motionmae.inference.propagation import harden, heat, peaks, propagate, soften
 from motionmae.models.encoder import VideoEncoder
@@ -66,16 +66,15 @@ def open_folder(out: Path, config: SegmentDavis | SegmentVideo, settings: Settin
     about = out / "config.json"
     if out.is_dir() and any(out.iterdir()):
         try:
-            ours = "resolved" in json.loads(about.read_text())
-        except (OSError, ValueError):
+            ours = "resolved" in read_json(about)
+        except (MotionMAEError, TypeError):
             ours = False
         if not ours:
             raise MotionMAEError(f"--out {out}: holds other files already; choose a new folder, or an earlier run's")
     for pattern in made:
         for old in out.glob(pattern):
             old.unlink()
-    out.mkdir(parents=True, exist_ok=True)
-    about.write_text(json.dumps(asdict(config) | {"resolved": asdict(settings)}, indent=1))
+    write_json(about, asdict(config) | {"resolved": asdict(settings)})
 
 
 def image_frames(paths: Sequence[Path]) -> Frames:

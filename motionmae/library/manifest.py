@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from motionmae.errors import MotionMAEError
+from motionmae.files import replacing, write_csv
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,18 @@ class Entry:
 
 def write_manifest(path: str | os.PathLike[str], entries: Iterable[Entry]) -> None:
     """Write entries as CSV, or as Parquet where the name ends in .parquet; files below the manifest's folder by their
-    path from there, others by their whole path. Written to a temporary name and renamed."""
+    path from there, others by their whole path."""
     path = os.fspath(path)
     home = os.path.dirname(os.path.abspath(path))
-    os.makedirs(home, exist_ok=True)
     rows = [{**asdict(entry), "path": _seen_from(home, entry.path), "rate": str(entry.rate)} for entry in entries]
     if path.endswith(".parquet"):
         arrow, parquet = _pyarrow(path)
         columns = {item.name: [row[item.name] for row in rows] for item in fields(Entry)}
-        parquet.write_table(arrow.table(columns, schema=arrow.schema(_schema(arrow))), f"{path}.part")
+        with replacing(path) as aside:
+            parquet.write_table(arrow.table(columns, schema=arrow.schema(_schema(arrow))), str(aside))
     else:
-        with open(f"{path}.part", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.DictWriter(file, [item.name for item in fields(Entry)])
-            writer.writeheader()
-            writer.writerows({name: _written(value) for name, value in row.items()} for row in rows)
-    os.replace(f"{path}.part", path)
+        names = [item.name for item in fields(Entry)]
+        write_csv(path, [names, *([_written(row[name]) for name in names] for row in rows)])
 
 
 def read_manifest(path: str | os.PathLike[str]) -> list[Entry]:

@@ -67,7 +67,6 @@ def done(job: Job) -> bool:
 def prepare(job: Job) -> Entry:
     """Write the target and examine it; raises VideoError where the source cannot be read to its end."""
     if not done(job):
-        os.makedirs(os.path.dirname(job.target), exist_ok=True)
         with open_video(job.source, limit=seconds_for(job)) as video:
             rate = video.rate if job.fps is None else min(video.rate, Fraction(job.fps).limit_denominator(1001))
             rate = rate.limit_denominator(65535)

@@ -18,6 +18,7 @@ import numpy as np
 
 from motionmae.config import Data
 from motionmae.errors import MotionMAEError
+from motionmae.files import read_text
 from motionmae.library import manifest
 from motionmae.library.scan import label_of, promises, walk
 from motionmae.library.tars import distant, is_shards, members
@@ -257,7 +258,7 @@ def _hmdb(files: Sequence[str], split: str) -> list[Row]:
         label, _, ending = os.path.basename(file).rpartition("_test_split")
         if ending != f"{wanted[2]}.txt":
             continue
-        for line in Path(file).read_text().splitlines():
+        for line in read_text(file).splitlines():
             name, _, use = line.strip().rpartition(" ")
             if HMDB.get(use) == wanted[1]:
                 rows.append((os.path.join(label, name.strip()), label))

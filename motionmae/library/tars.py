@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from motionmae.errors import MotionMAEError
+from motionmae.files import read_json, replacing, write_text
 from motionmae.library.manifest import Entry
 from motionmae.library.scan import promises
 from motionmae.video import origin
@@ -24,17 +25,23 @@ INDEX = "index.json"
 
 
 def pack(entries: Sequence[Entry], folder: str, count: int) -> int:
-    """Write videos into tar shards of `count` each; returns the number of shards. Needs the webdataset library."""
+    """Write videos into tar shards of `count` each, in the place of earlier ones; returns how many.
+
+    Needs the webdataset library. Raises MotionMAEError where the folder holds anything else.
+    """
     writer = origin.library(folder).ShardWriter
-    os.makedirs(folder, exist_ok=True)
-    with writer(os.path.join(folder.replace("%", "%%"), "%06d.tar"), maxcount=count, verbose=0) as shards:
-        for number, entry in enumerate(entries):
-            about = {"label": entry.label, "name": os.path.basename(entry.path), "frames": entry.frames}
-            with open(entry.path, "rb") as file:
-                shards.write({"__key__": f"{number:08d}", "mp4": file.read(), "json": json.dumps(about).encode()})
-    files = sorted(glob.glob(os.path.join(glob.escape(folder), "*.tar")))
-    index = {os.path.basename(file): {"bytes": os.path.getsize(file), "videos": listing(file)} for file in files}
-    Path(folder, INDEX).write_text(json.dumps(index))
+    if os.path.isdir(folder) and os.listdir(folder) and not is_shards(folder):
+        raise MotionMAEError(f"{folder}: holds other files than shards, and is left as it is")
+    with replacing(folder) as aside:
+        aside.mkdir()
+        with writer(os.path.join(str(aside).replace("%", "%%"), "%06d.tar"), maxcount=count, verbose=0) as shards:
+            for number, entry in enumerate(entries):
+                about = {"label": entry.label, "name": os.path.basename(entry.path), "frames": entry.frames}
+                with open(entry.path, "rb") as file:
+                    shards.write({"__key__": f"{number:08d}", "mp4": file.read(), "json": json.dumps(about).encode()})
+        files = sorted(aside.glob("*.tar"))
+        index = {file.name: {"bytes": file.stat().st_size, "videos": listing(str(file))} for file in files}
+        write_text(aside / INDEX, json.dumps(index))
     return len(files)
 
 
@@ -86,8 +93,8 @@ def _distant(address: str, file: str, index: dict[str, Any]) -> list[tuple[str, 
             raise MotionMAEError(f"--data.path: a shard {error}") from error
         assert held
         with held:
-            kept.write_text(json.dumps(listing(file)))
-    return [_row(file, video) for video in json.loads(kept.read_text())]
+            write_text(kept, json.dumps(listing(file)))
+    return [_row(file, video) for video in read_json(kept)]
 
 
 def groups(files: Sequence[str | os.PathLike[str]]) -> list[int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from motionmae.errors import MotionMAEError
+from motionmae.files import read_json
 from motionmae.report import page
 from motionmae.report.run import curve, last_picture, read_metrics
 
@@ -79,7 +80,7 @@ def _standing(metrics: dict[str, list[dict[str, Any]]], names: Sequence[str]) ->
 
 def _configs(names: Sequence[str], folders: Sequence[Path]) -> str:
     """The options that differ between the runs; of a single run, all."""
-    flat = [_flat(json.loads((folder / "config.json").read_text())) for folder in folders]
+    flat = [_flat(read_json(folder / "config.json")) for folder in folders]
     keys = sorted({key for config in flat for key in config})
     if len(flat) > 1:
         keys = [key for key in keys if len({config.get(key, "") for config in flat}) > 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from motionmae.evaluation.recognition import Labels, write_predictions
+from motionmae.files import write_image, write_json, write_text
 from motionmae.report import page
 
 SMALL = 16  # classes up to which the confusions are a table of numbers, and not a picture
@@ -26,8 +26,7 @@ def write(
     mistakes: Sequence[tuple[str, Shaped[Tensor, "c t h w"]]],
 ) -> None:
     """evaluation.json, predictions.csv and report.html in the folder, with its pictures beside it and inside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n")
+    write_json(folder / "evaluation.json", figures)
     write_predictions(folder / "predictions.csv", probabilities, labels)
     views = figures["views"]
     lead = f"{figures['videos']} videos of {len(figures['classes'])} classes, {views['clips']} x {views['crops']} views"
@@ -36,7 +35,7 @@ def write(
     if mistakes:
         pictures = [_strip(folder / f"mistake-{at}.webp", told, clip) for at, (told, clip) in enumerate(mistakes)]
         sections.append(page.section("The surest mistakes", *pictures))
-    (folder / "report.html").write_text(page.page("Action recognition", lead, sections), encoding="utf-8")
+    write_text(folder / "report.html", page.page("Action recognition", lead, sections), "replace")
 
 
 def _headline(figures: dict[str, Any]) -> str:
@@ -78,7 +77,7 @@ def _confusions(figures: dict[str, Any], path: Path) -> str:
         words = "Rows: the class; columns: what it was taken for."
         parts = [page.text(words), page.table(("class", *names), rows)]
     else:
-        Image.fromarray(heat(table).numpy()).save(path)
+        write_image(path, Image.fromarray(heat(table).numpy()))
         words = "Rows: the class; columns: what it was taken for; both in the order of the model."
         parts = [page.picture(path, words)]
     wrong = table - table.diagonal().diag()
@@ -102,5 +101,5 @@ def heat(table: Int[Tensor, "true predicted"], side: int = 480) -> UInt8[Tensor,
 def _strip(path: Path, told: str, clip: Shaped[Tensor, "c t h w"]) -> str:
     """Up to eight frames of a clip side by side."""
     frames = clip[:, torch.linspace(0, clip.shape[1] - 1, min(8, clip.shape[1])).round().long()]
-    Image.fromarray(frames.permute(2, 1, 3, 0).flatten(1, 2).contiguous().numpy()).save(path, quality=80)
+    write_image(path, Image.fromarray(frames.permute(2, 1, 3, 0).flatten(1, 2).contiguous().numpy()), quality=80)
     return page.picture(path, told)

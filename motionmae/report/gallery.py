@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 
+from motionmae.files import write_text
 from motionmae.report import page
 from motionmae.video.packets import VideoError
 from motionmae.video.reading import open_video
@@ -33,7 +34,7 @@ class Shown:
 def write_gallery(path: Path, title: str, lead: str, shown: dict[str, list[Shown]]) -> None:
     """A page with a section for each name and a strip of four frames for each clip. A video that has gone is told."""
     sections = [page.section(name, *(_entry(each) for each in some)) for name, some in shown.items()]
-    path.write_text(page.page(title, lead, sections), encoding="utf-8")
+    write_text(path, page.page(title, lead, sections), "replace")
 
 
 def _entry(shown: Shown) -> str:
@@ -94,4 +95,4 @@ def write_map(
         "const p=document.getElementById('picture');p.hidden=!t.dataset.picture;"
         "if(t.dataset.picture)p.src=t.dataset.picture})</script>"
     )
-    path.write_text(page.page("Map of embeddings", lead, [body]), encoding="utf-8")
+    write_text(path, page.page("Map of embeddings", lead, [body]), "replace")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
+
+from motionmae.files import write_image
 
 ORDER = ("input", "masked", "predicted_appearance", "motion", "predicted_motion")
 
@@ -32,6 +35,6 @@ def side_by_side(clips: dict[str, Float[Tensor, "b c t h w"]], gap: int = 2) -> 
 
 def save_animation(path: Path, frames: UInt8[Tensor, "t h w c"], stride: int = 1, rate: float = 8.0) -> None:
     """Frames as an animated WebP, `rate` frames a second, for ever."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     images = [Image.fromarray(frame) for frame in frames.numpy()]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / rate), loop=0, quality=85)
+    more: dict[str, Any] = {"save_all": True, "append_images": images[1:], "loop": 0}
+    write_image(path, images[0], duration=round(1000 / rate), quality=85, **more)

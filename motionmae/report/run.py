@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from motionmae.errors import MotionMAEError
+from motionmae.files import read_text
 from motionmae.report import page
 
 # What a part of the loss has to beat, in words.
@@ -18,7 +19,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     file = folder / "metrics.jsonl"
     if not file.is_file():
         raise MotionMAEError(f"{folder}: is not a run folder: it has no metrics.jsonl")
-    return [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
+    return [json.loads(line) for line in read_text(file).splitlines() if line.endswith("}")]
 
 
 def curve(metrics: list[dict[str, Any]], name: str) -> page.Points:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from motionmae.files import write_text
 from motionmae.report.page import Points, chart, page, section, table
 
 KEYS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
@@ -42,7 +43,7 @@ def save_page(
         sections.append(section("Areas", chart("pixels", lines, "frame")))
     if films:
         sections.append(section("Overlays", *(film(each) for each in films)))
-    path.write_text(page(title, lead, sections), encoding="utf-8")
+    write_text(path, page(title, lead, sections), "replace")
 
 
 def film(path: Path) -> str:

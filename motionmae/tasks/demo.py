@@ -16,6 +16,7 @@ from motionmae.config import Davis, Demo, Features, Pretrain, Propagation, Run
 from motionmae.data.synthetic import MOTIONS, sequences, write_videos
 from motionmae.evaluation.davis import write_sequence
 from motionmae.evaluation.probing import accuracy, knn, linear, standardise
+from motionmae.files import write_text
 from motionmae.inference.sequence import Source
 from motionmae.library.sources import Videos
 from motionmae.models.encoder import VideoEncoder
@@ -51,7 +52,7 @@ def run(config: Demo) -> None:
         raise KeyboardInterrupt
     rows = measure(settings, train, test, out)
     elapsed = clock(time.perf_counter() - begun)
-    (out / "report.html").write_text(report(config, settings, rows, elapsed), encoding="utf-8")
+    write_text(out / "report.html", report(config, settings, rows, elapsed))
     print(as_text(rows))
     print(f"\n{elapsed} in all. The report: {out / 'report.html'}")
 

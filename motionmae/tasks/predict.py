@@ -20,6 +20,7 @@ from torch import Tensor
 from motionmae import runtime
 from motionmae.config import Compute, Predict, Viewing
 from motionmae.errors import MotionMAEError
+from motionmae.files import write_json
 from motionmae.inference import windows
 from motionmae.inference.views import cut, settle
 from motionmae.inference.windows import Span
@@ -69,7 +70,7 @@ def run(config: Predict) -> None:
         if not found:
             raise MotionMAEError(f"none of the {len(files)} videos could be read")
         if config.json:
-            write_json(config.json, found, classifier.names, config.top)
+            write_found(config.json, found, classifier.names, config.top)
         if config.render:
             render(files[0], found[files[0]], classifier.names, config.render)
             print(config.render, file=sys.stderr)
@@ -124,7 +125,7 @@ def moment(seconds: float) -> str:
     return f"{minutes}:{rest / 10:04.1f}"
 
 
-def write_json(where: str, found: dict[Path, list[Told]], names: tuple[str, ...], top: int) -> None:
+def write_found(where: str, found: dict[Path, list[Told]], names: tuple[str, ...], top: int) -> None:
     """[{video, windows: [{start, end, classes: [{name, probability}]}]}], seconds and shares of 1."""
     content = [
         {
@@ -140,14 +141,10 @@ def write_json(where: str, found: dict[Path, list[Told]], names: tuple[str, ...]
         }
         for file, windows in found.items()
     ]
-    text = json.dumps(content, indent=1)
     if where == "-":
-        print(text)
-        return
-    try:
-        Path(where).write_text(text + "\n")
-    except OSError as error:
-        raise MotionMAEError(f"--json {where}: cannot be written ({error.strerror})") from error
+        print(json.dumps(content, indent=1))
+    else:
+        write_json(where, content)
 
 
 def render(file: Path, windows: Sequence[Told], names: tuple[str, ...], out: str) -> None:
@@ -166,10 +163,7 @@ def render(file: Path, windows: Sequence[Told], names: tuple[str, ...], out: str
 
     with open_video(file) as video:
         rate = video.rate
-    try:
-        write_video(out, frames(), rate)
-    except OSError as error:
-        raise MotionMAEError(f"--render {out}: cannot be written ({error})") from error
+    write_video(out, frames(), rate)
 
 
 def labelled(picture: UInt8[Tensor, "h w c"], told: Sequence[tuple[str, float]]) -> UInt8[Tensor, "h w c"]:

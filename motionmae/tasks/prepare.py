@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from motionmae.config import Data, Prepare
 from motionmae.data.sampling import dense
 from motionmae.errors import MotionMAEError
+from motionmae.files import read_json, write_json
 from motionmae.library import tars
 from motionmae.library.manifest import Entry, write_manifest
 from motionmae.library.prepare import Job, done, jobs, prepare, seconds_for
@@ -103,7 +103,7 @@ def _same_settings(config: Prepare) -> None:
     settings = {name: value for name, value in asdict(config).items() if name not in FREE and name != "out"}
     file = Path(config.out) / "prepare.json"
     if file.exists():
-        there = json.loads(file.read_text())
+        there = read_json(file)
         differing = [
             f"{name} ({there.get(name)} there, {settings[name]} here)"
             for name in settings
@@ -111,5 +111,4 @@ def _same_settings(config: Prepare) -> None:
         ]
         if differing:
             raise MotionMAEError(f"--out {config.out} holds videos prepared otherwise: {', '.join(differing)}")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=2) + "\n")
+    write_json(file, settings)

@@ -21,6 +21,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.evaluation import probing
 from motionmae.evaluation.probes import HELD, Features, Fold, leave_out, measure, told
 from motionmae.evaluation.recognition import Labels, labelled
+from motionmae.files import write_json
 from motionmae.inference.views import cut, settle, watch
 from motionmae.library.sources import column, find, share
 from motionmae.library.tars import holder
@@ -48,7 +49,7 @@ def run(config: Probe) -> dict[str, Any]:
         table = measure(config, seen, torch.tensor(videos.numbers, device=here.device), folds)
         fitted, tests = len(folds[0].kept) + len(folds[0].held), sum(len(fold.test) for fold in folds)
         content = {"train": fitted, "test": tests, "views": asdict(views), "probes": table}
-        (folder / "probe.json").write_text(json.dumps(content, indent=1) + "\n")
+        write_json(folder / "probe.json", content)
         turns = f", each of {len(folds)} values of {config.data.leave} in turn" if config.data.leave else ""
         here.say(f"{fitted} videos to fit on, {tests} to test on{turns}\n{told(table)}\n{folder}")
         return content
@@ -164,7 +165,6 @@ def features(
     if "tokens" in result:
         result["tokens"] = result["tokens"].half()
     if here.main:
-        path.parent.mkdir(parents=True, exist_ok=True)
         stored.save(path, result, {"made_by": made_by})
     return result
 

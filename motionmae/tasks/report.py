@@ -6,6 +6,7 @@ from pathlib import Path
 
 from motionmae.config import Report
 from motionmae.errors import MotionMAEError
+from motionmae.files import write_text
 from motionmae.report import page
 from motionmae.report.comparison import compare, names_of
 
@@ -16,9 +17,5 @@ def run(config: Report) -> None:
         raise MotionMAEError("motionmae report: name at least one run folder")
     folders, out = [Path(name) for name in config.runs], Path(config.out)
     sections = compare(folders)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page.page(" and ".join(names_of(folders)), "MotionMAE, one line a run.", sections), "utf-8")
-    except OSError as error:
-        raise MotionMAEError(f"--out {out}: cannot be written ({error})") from error
+    write_text(out, page.page(" and ".join(names_of(folders)), "MotionMAE, one line a run.", sections), "replace")
     print(f"the report: {out}")

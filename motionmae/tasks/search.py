@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from motionmae import runtime
+from motionmae import files, runtime
 from motionmae.config import Search, Viewing, from_dict
 from motionmae.errors import MotionMAEError
 from motionmae.inference.embedding import Plan, Row, checked, fingerprint, stream
@@ -144,8 +144,7 @@ def write_json(where: str, found: dict[str, list[Hit]]) -> None:
         ]
         for name, some in found.items()
     }
-    text = json.dumps(content, indent=1)
     if where == "-":
-        print(text)
+        print(json.dumps(content, indent=1))
     else:
-        Path(where).write_text(text + "\n")
+        files.write_json(where, content)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from motionmae import __version__, stored
+from motionmae import __version__, files, stored
 from motionmae.errors import MotionMAEError
 from motionmae.runtime import Runtime
 from motionmae.stored import SUFFIXES
@@ -92,7 +91,7 @@ def save(folder: Path, step: int, state: State, told: dict[str, Any], keep: int,
     if runtime.main and keep > 0:
         older = [file for file in found(folder) if step_of(file) < step]
         for file in older[: len(older) - keep + 1] if len(older) >= keep else []:
-            _remove(file)
+            files.remove(file)
     return target
 
 
@@ -119,9 +118,9 @@ def restore(folder: Path, state: State, runtime: Runtime) -> tuple[int, dict[str
 def newest_whole(folder: Path) -> tuple[Path | None, tuple[dict[str, Tensor], dict[str, str]] | None]:
     """The newest checkpoint that passes its check and, of a single file, its content."""
     for part in folder.glob("checkpoints/*.part"):
-        _remove(part)  # what a killed save has left
-    files = found(folder)
-    for file in reversed(files):
+        files.remove(part)  # what a killed save has left
+    kept = found(folder)
+    for file in reversed(kept):
         try:
             if file.suffix != SUFFIXES[1]:
                 return file, _read(file)
@@ -134,11 +133,11 @@ def newest_whole(folder: Path) -> tuple[Path | None, tuple[dict[str, Tensor], di
         except Exception as error:  # any damage, from a short header to a flipped bit
             warnings.warn(f"{file} is damaged and passed over: {error}", stacklevel=2)
             aside = file.with_name(f"{file.name}.damaged")
-            _remove(aside)
+            files.remove(aside)
             os.replace(file, aside)
-    if files:
+    if kept:
         raise MotionMAEError(
-            f"{folder}: none of its {len(files)} checkpoints is whole (they are kept as *.damaged); repeat the command "
+            f"{folder}: none of its {len(kept)} checkpoints is whole (they are kept as *.damaged); repeat the command "
             f"to start again from step 0"
         )
     return None, None
@@ -146,20 +145,13 @@ def newest_whole(folder: Path) -> tuple[Path | None, tuple[dict[str, Tensor], di
 
 def found(folder: Path) -> list[Path]:
     """The checkpoints of a run folder, oldest first."""
-    return sorted((file for file in folder.glob("checkpoints/step-*") if file.suffix in SUFFIXES), key=step_of)
+    named = (file for file in folder.glob("checkpoints/step-*") if file.suffix in SUFFIXES)
+    return sorted((file for file in named if file.stem.removeprefix("step-").isdecimal()), key=step_of)
 
 
 def step_of(file: Path) -> int:
     """The step that a checkpoint's name says."""
     return int(file.stem.removeprefix("step-"))
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file that is there whole or not at all, whenever the process is killed."""
-    aside = path.with_name(f"{path.name}.part")
-    aside.write_text(text)
-    stored.flush(aside)
-    os.replace(aside, path)
 
 
 def named(state: State) -> dict[str, Tensor]:
@@ -219,21 +211,11 @@ def _like(value: Tensor, target: Tensor) -> Tensor:
 
 def _write(target: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         stored.save_checked(target, tensors, about)
-    except Exception as error:  # safetensors raises its own classes for a full disk
-        raise MotionMAEError(
-            f"{target}: the checkpoint could not be written ({error}); earlier ones are whole"
-        ) from error
+    except MotionMAEError as error:
+        raise MotionMAEError(f"{error}; earlier checkpoints are whole") from error
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     opened = stored.Stored(file)
     return {name: opened.tensor(name) for name in opened.shapes}, opened.about
-
-
-def _remove(place: Path) -> None:
-    if place.is_dir():
-        shutil.rmtree(place, ignore_errors=True)
-    else:
-        place.unlink(missing_ok=True)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
+from motionmae.files import read_json, read_text, write_json, write_text
 from motionmae.runtime import Progress, Runtime
-from motionmae.training.checkpoint import write_text
 
 # What may change between a run and its resumption without changing what is learnt.
 FREE = ("run.", "data.workers", "data.prefetch", "data.cache", "data.path", "data.root", "data.test")
@@ -33,9 +37,9 @@ class Log:
         if config.run.wandb:
             self.remote = _wandb(folder, config)
         try:
-            lines = self.path.read_text().splitlines() if self.path.exists() else []
+            lines = read_text(self.path, "replace").splitlines() if self.path.exists() else []
             write_text(self.path, "".join(f"{line}\n" for line in lines if 0 <= _step(line) <= first))
-            self.file, self.text = self.path.open("a"), (folder / "log.txt").open("a")
+            self.file, self.text = _growing(self.path), _growing(folder / "log.txt")
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(str(folder), purge_step=first + 1)
@@ -46,6 +50,7 @@ class Log:
         """One line, and one point a curve. Raises MotionMAEError where the disk does not take it."""
         if self.board is None or not values:
             return
+        self.check()
         try:
             print(json.dumps({"step": step, **values}), file=self.file, flush=True)
         except OSError as error:
@@ -55,17 +60,36 @@ class Log:
         if self.remote is not None:
             self.remote.log(values, step=step)
 
+    def check(self) -> None:
+        """Raise MotionMAEError where the run folder has gone: what is written there would be lost."""
+        if self.board is not None and not self.path.exists():
+            raise MotionMAEError(f"{self.path.parent}: the run's folder was removed or moved while it ran")
+
     def show(self, step: int, shown: dict[str, float]) -> None:
         """The progress line of a reading."""
-        self._keep(self.progress.show(step, summary(shown)))
+        with self._aloud():
+            self.progress.show(step, summary(shown))
+        self._keep(self.progress.line)
 
     def say(self, message: str) -> None:
         """A message on lines of its own, on the console and in log.txt; nothing where it is empty."""
         if not message:
             return
-        self.progress.close()
-        self.runtime.say(message)
+        with self._aloud():
+            self.progress.close()
+            self.runtime.say(message)
         self._keep(message)
+
+    @contextlib.contextmanager
+    def _aloud(self) -> Iterator[None]:
+        """A console that has gone away (a closed pipe, a full disk) does not end a run: log.txt has all its words."""
+        try:
+            yield
+        except OSError as error:
+            sys.stdout = _Silence()
+            self._keep(said := f"the console takes no more output ({error.strerror}); the run goes on")
+            with contextlib.suppress(OSError):
+                print(f"motionmae: {said}; what it says is in log.txt", file=sys.stderr, flush=True)
 
     def _keep(self, message: str) -> None:
         if self.board is not None:
@@ -78,7 +102,8 @@ class Log:
 
     def close(self) -> None:
         """Flush everything."""
-        self.progress.close()
+        with self._aloud():
+            self.progress.close()
         if self.board is not None:
             self.file.close()
             self.text.close()
@@ -105,18 +130,10 @@ def open_folder(run: Run, config: Any, runtime: Runtime) -> None:
     folder, settings = Path(run.out), plain(config)
     file = folder / "config.json"
     if file.exists():
-        try:
-            before = json.loads(file.read_text())
-        except json.JSONDecodeError as error:
-            raise MotionMAEError(f"{file}: is not readable as JSON ({error})") from error
-        same_config(before, settings, f"{folder} holds a run", "choose another --run.out")
+        same_config(read_json(file), settings, f"{folder} holds a run", "choose another --run.out")
     runtime.gather(None)  # all have looked before rank 0 writes
     if runtime.main:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(file, json.dumps(settings, indent=2) + "\n")
-        except OSError as error:
-            raise MotionMAEError(f"--run.out {folder}: cannot be written ({error})") from error
+        write_json(file, settings)
 
 
 def same_config(before: dict[str, Any], settings: dict[str, Any], where: str, advice: str) -> None:
@@ -148,6 +165,16 @@ def _wandb(folder: Path, config: Any) -> Any:
             f"--run.wandb {config.run.wandb}: {reason}; with WANDB_MODE=offline the curves stay in {folder}/wandb "
             f"until wandb sync sends them"
         ) from error
+
+
+class _Silence(io.TextIOBase):
+    def write(self, text: str, /) -> int:
+        return len(text)
+
+
+def _growing(path: Path) -> IO[str]:
+    """A file that is written line by line; names of files that are not UTF-8 are written as they are."""
+    return path.open("a", encoding="utf-8", errors="surrogateescape")
 
 
 def _step(line: str) -> int:

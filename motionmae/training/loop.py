@@ -117,6 +117,7 @@ class Course:
                 self.examine(done)
                 meter.resume()
             if last or done % run.save_every == 0:
+                self.log.check()
                 told = {"config": plain(self.config), "plan": asdict(plan)}
                 checkpoint.save(Path(run.out), done, state, told, run.keep, runtime)
                 meter.resume()
@@ -143,6 +144,7 @@ class Course:
 
     def examine(self, done: int) -> None:
         """Inspect the objective in eval mode, on rank 0."""
+        self.log.check()
         parallel.refresh(self.objective, self.state.objective, self.runtime)
         if self.inspect is not None and self.runtime.main:
             self.objective.eval()

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
-from motionmae import stored
+from motionmae import files, stored
 from motionmae.errors import MotionMAEError
 from motionmae.runtime import Runtime
 
@@ -36,18 +36,18 @@ def write(target: Path, tensors: dict[str, Tensor], about: dict[str, str], runti
         try:
             held, pieces = _own(tensors, runtime)
             header = stored.save_checked(aside / name, held, {"pieces": json.dumps(pieces)})["header"]
-        except Exception as error:  # safetensors raises its own classes for a full disk
+        except Exception as error:  # whatever it is: the other ranks wait for this word
             problem = f"rank {runtime.rank}: {str(error).splitlines()[0]}"
     found = runtime.gather((problem, name, header))
     problem = next((told for told, _, _ in found if told), None)
     if runtime.main and problem is None:
         try:
             stored.write_about(aside, about, {part: header for _, part, header in found})
-            stored.flush(aside)
+            files.flush(aside)
             shutil.rmtree(target, ignore_errors=True)
             os.replace(aside, target)
-            stored.flush(target.parent)
-        except OSError as error:
+            files.flush(target.parent)
+        except (OSError, MotionMAEError) as error:
             problem = str(error)
     problem = runtime.share(problem)
     if problem is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
+from motionmae.files import replacing
 from motionmae.video.packets import VideoError
 from motionmae.video.reading import Real
 
@@ -31,21 +32,16 @@ def write_video(
     A key frame every `spacing` frames; `quality` is x264's constant rate factor (0 is lossless, 18 looks so, 51 is
     the worst). Written to a temporary name and renamed: no half file is left behind. Raises VideoError without frames.
     """
-    temporary, stream = f"{os.fspath(path)}.part", None
+    stream = None
     options = {"crf": str(quality), "preset": "veryfast", "g": str(spacing), "sc_threshold": "0", "x264-params": LIGHT}
-    try:
-        with av.open(f"file:{temporary}", "w", format="mp4") as container:
-            for frame in frames:
-                picture = np.pad(frame.numpy(), [(0, side % 2) for side in frame.shape[:2]] + [(0, 0)], mode="edge")
-                if stream is None:
-                    stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(65535))
-                    stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "yuv420p"
-                    stream.options, stream.codec_context.thread_count = options, 1
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+    with replacing(path) as aside, av.open(f"file:{aside}", "w", format="mp4") as container:
+        for frame in frames:
+            picture = np.pad(frame.numpy(), [(0, side % 2) for side in frame.shape[:2]] + [(0, 0)], mode="edge")
             if stream is None:
-                raise VideoError(path, "there are no frames to write")
-            container.mux(stream.encode(None))
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+                stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(65535))
+                stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "yuv420p"
+                stream.options, stream.codec_context.thread_count = options, 1
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+        if stream is None:
+            raise VideoError(path, "there are no frames to write")
+        container.mux(stream.encode(None))

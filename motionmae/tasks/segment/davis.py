@@ -109,7 +109,6 @@ def save_masks(
         frames, mask = image_frames(paths), read_mask(annotation)
         check_mask(mask, frames, str(annotation))
         folder = out / "predictions" / name
-        folder.mkdir(parents=True, exist_ok=True)
         masks = [mask, *_masks(frames, mask, source, features, settings)]
         for path, labels in zip(paths, masks, strict=True):
             write_mask(folder / f"{path.stem}.png", labels)
@@ -128,6 +127,5 @@ def _masks(
 
 def save_overlay(target: Path, paths: Sequence[Path], masks: Sequence[np.ndarray]) -> None:
     """The frames with their masks painted on them, as a video."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     pictures = (torch.from_numpy(paint(read_images([path])[0], mask)) for path, mask in zip(paths, masks, strict=True))
     write_video(target, pictures, RATE)

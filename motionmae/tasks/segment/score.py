@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.evaluation.davis import list_masks, list_sequences
 from motionmae.evaluation.masks import VOID, read_mask
 from motionmae.evaluation.metrics import mean_recall_decay, region_contour
+from motionmae.files import write_json
 
 KEYS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
@@ -32,11 +32,7 @@ def run(config: SegmentScore) -> None:
 
 def write_scores(path: Path | str, scores: dict[str, Any]) -> None:
     """The scores as JSON, replacing an older file."""
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(scores, indent=1) + "\n")
-    except OSError as error:
-        raise MotionMAEError(f"{path} cannot be written: {error.strerror}") from None
+    write_json(path, scores)
 
 
 def score_folder(predictions: Path | str, root: Path | str, names: Sequence[str]) -> dict[str, Any]:

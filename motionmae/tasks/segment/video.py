@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +18,7 @@ from torch import Tensor
 from motionmae.config import SegmentVideo
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import VOID, draw_points, draw_shapes, paint, read_mask, read_user_mask, write_mask
+from motionmae.files import write_csv, write_json
 from motionmae.inference.sequence import (
     Frames,
     Source,
@@ -60,7 +59,6 @@ def run(config: SegmentVideo) -> None:
         print("without a trained --model, raw patches of pixels are compared: expect little", flush=True)
     out = Path(config.out or f"runs/segment-video-{Path(config.video).stem}")
     open_folder(out, config, settings, ("masks/*.png", "areas.csv", "tracks.json", "overlay.mp4", "index.html"))
-    (out / "masks").mkdir(exist_ok=True)
 
     areas, tracks = follow_both_ways(config, frames, mask, points, source, out / "masks")
     if areas:
@@ -194,13 +192,12 @@ def follow_both_ways(
 
 def save_areas(path: Path, areas: Areas, starts: Sequence[float], frames: Frames) -> None:
     """A line for each frame and object: when the frame starts, the object's pixels, and their share of the frame."""
-    with path.open("w", newline="") as file:
-        lines = csv.writer(file)
-        lines.writerow(("frame", "seconds", "object", "pixels", "share"))
-        for time in range(frames.count):
-            for label, row in areas.items():
-                share = row[time] / (frames.height * frames.width)
-                lines.writerow((time, f"{starts[time]:.3f}", label, row[time], f"{share:.6f}"))
+    rows: list[Sequence[object]] = [("frame", "seconds", "object", "pixels", "share")]
+    for time in range(frames.count):
+        for label, row in areas.items():
+            share = row[time] / (frames.height * frames.width)
+            rows.append((time, f"{starts[time]:.3f}", label, row[time], f"{share:.6f}"))
+    write_csv(path, rows)
 
 
 def save_tracks(path: Path, tracks: Float[Tensor, "t p 3"]) -> None:
@@ -217,7 +214,7 @@ def save_tracks(path: Path, tracks: Float[Tensor, "t p 3"]) -> None:
         ]
         for way in tracks.transpose(0, 1).tolist()
     ]
-    path.write_text(json.dumps({"points": points}, indent=1) + "\n")
+    write_json(path, {"points": points})
 
 
 def painted(
