@@ -6,6 +6,7 @@ Dosovitskiy et al., 2021, arXiv 2010.11929; as a video autoencoder, Tong et al.,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.models.tokens import Positions, clip_grid, grid_of, patchify
 
 EPS = 1e-6
+SLACK = 0.01  # by which floats may lie outside [0, 1]: rounding, and filters that overshoot
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB in [0, 1], the field's custom
 STD = (0.229, 0.224, 0.225)
 
@@ -96,8 +98,10 @@ def run_blocks(blocks: Iterable[nn.Module], x: Tensor, recompute: bool, context:
 class VideoEncoder(nn.Module):
     """Clips to tokens.
 
-    Clips are uint8, or float in [0, 1], RGB; they are normalised inside. Frames, height and width may be any multiples
-    of the cube: positions are interpolated from the grid that the encoder was made for.
+    Clips are uint8, or float in [0, 1], RGB; they are normalised inside. Whether floats are in that range is looked at
+    in every call that is not compiled, which waits for the device: `check_range = False` leaves it out in a hot loop.
+    Frames, height and width may be any multiples of the cube: positions are interpolated from the grid that the encoder
+    was made for.
     """
 
     pixel_mean: Tensor
@@ -107,6 +111,7 @@ class VideoEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.recompute: bool = False
+        self.check_range: bool = True
         tp, hp, wp = config.cube
         self.embed = nn.Linear(tp * hp * wp * 3, config.width)
         self.positions = Positions(config.positions, training_grid(config), config.width)
@@ -126,7 +131,11 @@ class VideoEncoder(nn.Module):
     def tokens(
         self, clip: Shaped[Tensor, "b c t h w"], visible: Int[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b n d"]:
-        """The embedded tokens with their positions, before the first block. Only visible ones are ever converted."""
+        """The embedded tokens with their positions, before the first block. Only visible ones are ever converted.
+
+        Raises MotionMAEError, naming the axis, for what is not a batch of clips.
+        """
+        check_clip(clip, self.check_range)
         pixels = to_unit(patchify(clip, self.config.cube, visible), self.pixel_mean.dtype)
         x = self.embed((pixels - self.pixel_mean) / self.pixel_std)
         positions = self.positions(clip_grid(clip, self.config.cube))
@@ -156,8 +165,33 @@ def training_grid(config: Model) -> tuple[int, int, int] | None:
     return grid_of(config.frames, config.size, config.size, config.cube) if config.size else None
 
 
+def check_clip(clip: Any, in_range: bool) -> None:
+    """Raise MotionMAEError for what is not a batch of RGB clips; with `in_range`, for floats outside [0, 1] too."""
+    order = "[b, c, t, h, w] (clips, channels, frames, rows, columns)"
+    if not isinstance(clip, Tensor):
+        raise MotionMAEError(f"clips must be a tensor of PyTorch, {order}, not {type(clip).__name__}")
+    shape = list(clip.shape)
+    if clip.ndim != 5:
+        hint = ": a single clip needs its axis b, clip[None]" if clip.ndim == 4 else ""
+        raise MotionMAEError(f"clips must have five axes, {order}; these have {clip.ndim}, {shape}{hint}")
+    if clip.shape[1] != 3:
+        hint = ": axes 1 and 2 seem to be swapped" if clip.shape[2] == 3 else ""
+        hint = ": the channels seem to be last" if clip.shape[4] == 3 else hint
+        raise MotionMAEError(f"clips must have 3 channels (RGB) in axis 1 of {order}; these are {shape}{hint}")
+    if not clip.is_floating_point() and clip.dtype != torch.uint8:
+        raise MotionMAEError(f"clips must be uint8, or float in [0, 1]; these are {clip.dtype}")
+    if in_range and clip.is_floating_point() and clip.numel() and not (clip.is_meta or torch.compiler.is_compiling()):
+        low, high = (float(end) for end in clip.detach().aminmax())
+        if not (low >= -SLACK and high <= 1 + SLACK):  # NaN is neither
+            raise MotionMAEError(
+                f"float clips must be in [0, 1], before any normalisation; these are in [{low:g}, {high:g}]"
+            )
+
+
 def to_unit(pixels: Shaped[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
     """Pixels in [0, 1]: uint8 are divided by 255, floats are taken to be in [0, 1] already."""
+    if not pixels.is_floating_point() and pixels.dtype != torch.uint8:
+        raise MotionMAEError(f"pixels must be uint8, or float in [0, 1]; these are {pixels.dtype}")
     return pixels.to(dtype) / 255 if pixels.dtype == torch.uint8 else pixels.to(dtype)
 
 

@@ -103,6 +103,7 @@ class Classification(nn.Module):
         super().__init__()
         # The parts and not the classifier: their names in a checkpoint are then those of every other checkpoint.
         self.encoder, self.head = classifier.encoder, classifier.head
+        self.encoder.check_range = False  # these clips are made here
         self.classes, self.config, self.augment, self.repeats = len(classifier.names), config, augment, repeats
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Float[Tensor, ""]]:
