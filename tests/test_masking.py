@@ -38,7 +38,7 @@ def test_visible_and_masked_partition_the_tokens_in_ascending_order(kind, ratio,
     assert all((part.diff(dim=1) > 0).all() for part in (visible, masked))
 
 
-@pytest.mark.parametrize("kind", ["tube", "motion-tube"])
+@pytest.mark.parametrize("kind", ["tube", "motion-tube", "motion-half-tube"])
 def test_a_tube_is_equal_in_all_slots(kind):
     _, masked = draw(kind)
     places = [set((row[row // 196 == slot] % 196).tolist()) for row in masked for slot in range(8)]
@@ -84,6 +84,28 @@ def test_moving_places_are_hidden_more_with_a_positive_weight_and_less_with_a_ne
     assert share[1.0] > 0.8
     assert share[0.0] == pytest.approx(0.5, abs=0.05)
     assert share[-1.0] < 0.2
+
+
+@pytest.mark.parametrize(("kind", "hidden"), [("motion-half", 28), ("motion-half-tube", 7)])
+def test_half_of_the_visible_are_moving_wherever_there_are_enough(kind, hidden):
+    """Grids of 4 x 3 x 3, ratio 0.78: 8 visible tokens, or 2 visible places, of 9."""
+    energy = torch.rand(500, 36) * 0.01
+    energy[:, [4, 13, 22, 31, 5, 14, 23, 32]] += 0.1  # two places in all four slots
+    visible, masked = draw(kind, 0.78, 500, (4, 3, 3), energy)
+    assert masked.shape[1] == hidden * (1 if kind == "motion-half" else 4)
+    moving = ((visible % 9 == 4) | (visible % 9 == 5)).float().mean(1)
+    assert moving.eq(0.5).all()
+    assert len({tuple(row) for row in visible.tolist()}) > 10  # which of them is drawn
+
+
+def test_where_few_move_the_still_ones_give_the_rest_and_where_none_does_all_are_alike():
+    energy = torch.full((300, 36), 0.01)
+    visible, _ = draw("motion-half", 0.5, 300, (4, 3, 3), energy)
+    assert torch.bincount(visible.flatten(), minlength=36).float().std() < 20
+    energy[:, 7] = 1.0
+    visible, _ = draw("motion-half", 0.5, 300, (4, 3, 3), energy)
+    assert (visible == 7).any(1).all()
+    assert visible.shape[1] == 18
 
 
 def test_thin_takes_a_share_of_the_masked_and_keeps_their_order():

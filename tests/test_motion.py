@@ -13,7 +13,7 @@ from motionmae.config import Target
 from motionmae.data.sampling import pretraining_offsets
 from motionmae.errors import MotionMAEError
 from motionmae.models.tokens import patchify
-from motionmae.objectives.motion import difference, energy, neighbours
+from motionmae.objectives.motion import difference, energy, motion, neighbours, outputs, pairs, velocity
 
 
 def video(count=40):
@@ -91,3 +91,64 @@ def test_energy_is_the_mean_change_of_each_token():
 def test_offsets_of_stride_one_are_the_same_frames_either_way():
     one = replace(Target(), adjacent="clip")
     assert pair(one, stride=1) == pair(Target(adjacent="video"), stride=1)
+
+
+def texture(seed=0, size=64):
+    """Waves some pixels long in all directions, in [0, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, size // 8, size // 8, generator=generator)
+    return torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic").clamp(0, 1)
+
+
+@pytest.mark.parametrize("rows", [-1, 0, 2])
+@pytest.mark.parametrize("columns", [0, 1, -2])
+def test_the_velocity_of_a_clip_moved_by_whole_pixels_is_that_shift(rows, columns):
+    still = texture()
+    moved = torch.stack([still.roll((t * rows, t * columns), (2, 3)) for t in range(5)], dim=2)[..., 16:48, 16:48]
+    now, after = neighbours(moved, 4, Target())
+    found = velocity(now, after, (2, 16, 16)).unflatten(2, (2, 2))
+    assert found.shape == (1, 8, 2, 2)
+    for axis, shift in enumerate((rows, columns)):
+        assert (found[..., axis] - shift).abs().max() < 0.2 * max(1, abs(rows), abs(columns))
+
+
+def test_a_velocity_is_still_without_texture_and_bounded_with_noise():
+    flat = 0.5 + 0.002 * torch.randn(1, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert velocity(*neighbours(flat, 2, Target()), (2, 8, 8)).abs().max() < 0.3
+    noise = torch.rand(1, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert velocity(*neighbours(noise, 2, Target()), (2, 8, 8)).abs().max() <= 2.0
+    jump = torch.stack((texture(1), texture(2), texture(3)), dim=2)
+    assert velocity(*neighbours(jump, 2, Target()), (2, 16, 16)).abs().max() <= 4.0
+
+
+def test_velocities_of_some_cubes_are_those_of_all():
+    clip = torch.rand(2, 3, 5, 32, 32)
+    now, after = neighbours(clip, 4, Target())
+    target, ids = Target(motion="velocity", pairs="across"), torch.tensor([[1, 5, 30], [0, 2, 3]])
+    every = motion(now, after, (2, 8, 8), target)
+    assert every.shape == (2, 32, 2)
+    assert torch.equal(motion(now, after, (2, 8, 8), target, ids)[1], every[1, ids[1]])
+
+
+@pytest.mark.parametrize(("gap", "kind", "frames"), [
+    (1, "all", [0, 1, 2, 3]), (1, "inside", [0, 1, 2]), (1, "across", [3]),
+    (2, "inside", [0, 1]), (2, "across", [2, 3]), (4, "across", [0, 1, 2, 3]),
+])  # fmt: skip
+def test_pairs_are_told_apart_by_the_cubes_end(gap, kind, frames):
+    """A clip whose frame t is worth t * t tells by each difference which frames it was between."""
+    target = Target(gap=gap, pairs=kind, motion="signed")
+    assert list(range(4))[pairs(target, (4, 1, 1))] == frames
+    clip = (torch.arange(8 + gap).float() ** 2).view(1, 1, -1, 1, 1).expand(1, 3, -1, 1, 1)
+    found = motion(*neighbours(clip, 8, target), (4, 1, 1), target)
+    assert found.shape[2] == outputs(target, (4, 1, 1)) == 3 * len(frames)
+    for slot in range(2):
+        wanted = [(4 * slot + frame + gap) ** 2 - (4 * slot + frame) ** 2 for frame in frames]
+        assert found[0, slot, ::3].tolist() == wanted
+
+
+@pytest.mark.parametrize(("changes", "named"), [
+    ({"pairs": "inside", "gap": 2}, "--target.gap"), ({"pairs": "across", "adjacent": "video"}, "--target.adjacent"),
+])  # fmt: skip
+def test_pairs_that_no_cube_has_are_named(changes, named):
+    with pytest.raises(MotionMAEError, match=named):
+        pairs(Target(**changes), (2, 8, 8))

@@ -17,12 +17,9 @@ from motionmae.models.tokens import patchify
 from motionmae.objectives.motion import difference
 from motionmae.objectives.reconstruction import (
     Reconstruction,
-    active_targets,
-    denormalise,
-    normalise,
-    scale_by_clip,
-    scale_by_cube,
+    heads_of,
 )
+from motionmae.objectives.scales import denormalise, normalise, scale_by_clip, scale_by_cube
 from motionmae.presets import COMMANDS, SIZES
 
 SMALL = Model(
@@ -39,9 +36,9 @@ def batch_of(count=4, frames=5, size=32, seed=0):
 
 def objective_of(model=SMALL, mask=None, target=None, loss=None):
     torch.manual_seed(0)
-    loss = loss or Loss()
-    autoencoder = MotionMAE(model, active_targets(loss))
-    return Reconstruction(autoencoder, mask or Mask(kind="random", ratio=0.75), target or Target(), loss)
+    loss, target = loss or Loss(), target or Target()
+    autoencoder = MotionMAE(model, heads_of(loss, target, model.cube))
+    return Reconstruction(autoencoder, mask or Mask(kind="random", ratio=0.75), target, loss)
 
 
 def test_a_cube_is_normalised_over_its_own_numbers_of_each_channel():
@@ -104,6 +101,46 @@ def test_the_loss_is_the_weighted_sum_of_distances_over_masked_tokens(kind):
     assert torch.allclose(parts["loss"], 0.7 * slow["appearance"] + 0.2 * slow["motion"], atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["appearance", "motion"])
+@pytest.mark.parametrize("kind", ["absolute", "velocity"])
+def test_a_clips_scale_is_that_of_the_whole_clip_whatever_is_predicted(name, kind):
+    objective = objective_of(target=Target(appearance="clip", motion=kind, motion_normalise="clip", motion_floor=0.0))
+    now, after = objective.frames(batch_of()["clip"])
+    every = torch.arange(32).expand(4, -1)
+    whole, scale = objective.wanted(name, now, after, every)
+    few, same = objective.wanted(name, now, after, every[:, 3:9])
+    assert torch.equal(few, whole[:, 3:9])
+    assert torch.equal(scale.std, same.std)
+    if name == "motion":
+        assert torch.allclose(whole.square().mean((1, 2)), torch.ones(4), atol=1e-3)  # no motion is 0, the mean is 1
+
+
+@pytest.mark.parametrize("kind", ["absolute", "signed", "velocity"])
+@pytest.mark.parametrize("normalised", ["cube", "clip", "none"])
+@pytest.mark.parametrize("pairs", ["all", "inside", "across"])
+def test_each_target_has_a_head_of_its_size_learns_and_is_shown(kind, normalised, pairs):
+    target = Target(motion=kind, motion_normalise=normalised, pairs=pairs)
+    objective, batch = objective_of(target=target), batch_of()
+    frames = 2 if pairs == "all" else 1
+    assert objective.autoencoder.decoders[0].heads["motion"].out_features == frames * (2 if kind == "velocity" else 192)
+    objective(batch)["loss"].backward()
+    assert all(value.grad is not None and value.grad.isfinite().all() for value in objective.parameters())
+    shown = objective.pictures(batch)
+    assert shown["motion"].shape == shown["predicted_motion"].shape == (4, 2 if kind == "velocity" else 3, 4, 32, 32)
+    truth, predicted = (patchify(shown[name], (1, 8, 8)) for name in ("motion", "predicted_motion"))
+    left = {"all": [], "inside": [1, 3], "across": [0, 2]}[pairs]
+    for frame in range(4):
+        same = torch.equal(truth[:, frame * 16 : frame * 16 + 16], predicted[:, frame * 16 : frame * 16 + 16])
+        assert same == (frame in left)
+
+
+def test_a_velocity_on_its_cubes_scale_is_a_direction():
+    objective = objective_of(target=Target(motion="velocity", pairs="across", motion_floor=0.0))
+    now, after = objective.frames(batch_of()["clip"])
+    wanted, _ = objective.wanted("motion", now, after, torch.arange(32).expand(4, -1))
+    assert torch.allclose(wanted.square().sum(2), torch.tensor(2.0), atol=1e-2)
+
+
 def test_a_ratio_is_the_loss_over_what_the_trivial_prediction_costs():
     objective, batch = objective_of(), batch_of()
     parts = objective(batch)
@@ -126,7 +163,7 @@ def test_a_weight_of_zero_leaves_that_head_out_altogether(loss, left):
 
 def test_no_weight_at_all_is_refused():
     with pytest.raises(MotionMAEError, match="both 0"):
-        active_targets(Loss(appearance=0.0, motion=0.0))
+        heads_of(Loss(appearance=0.0, motion=0.0), Target(), (2, 8, 8))
 
 
 @pytest.mark.parametrize(("kind", "ratio"), [("tube", 0.01), ("frame", 0.4), ("random", 1.0)])

@@ -8,9 +8,10 @@ from typing import Literal
 PositionsKind = Literal["sincos3d", "sincos1d", "learned"]
 DecoderKind = Literal["shared", "separate"]
 DecoderAttention = Literal["self", "cross"]
-MaskKind = Literal["tube", "random", "frame", "motion", "motion-tube"]
+MaskKind = Literal["tube", "random", "frame", "motion", "motion-tube", "motion-half", "motion-half-tube"]
 Normalise = Literal["cube", "clip", "none"]
-Difference = Literal["absolute", "signed"]
+MotionKind = Literal["absolute", "signed", "velocity"]
+Pairs = Literal["all", "inside", "across"]
 Adjacent = Literal["clip", "video"]
 Distance = Literal["mse", "l1", "smooth_l1"]
 
@@ -63,7 +64,8 @@ class Mask:
 
     kind: MaskKind = "tube"
     """Tubes hide a place in all time slots, random hides single tokens, frame whole slots; motion and motion-
-    tube sample tokens or tubes by how much they move."""
+    tube sample tokens or tubes by how much they move; motion-half and motion-half-tube take half of the visible ones
+    from moving and half from still places."""
     ratio: float = 0.9
     """Share of the tokens that is hidden."""
     decode_ratio: float = 1.0
@@ -81,13 +83,17 @@ class Target:
     appearance_floor: float = 0.0
     """Added in quadrature to a cube's standard deviation of pixels in [0, 1]; 0 is VideoMAE. Keeps flat cubes
     from becoming amplified noise."""
-    motion: Difference = "absolute"
-    """The difference of adjacent frames, with or without its sign."""
+    motion: MotionKind = "absolute"
+    """The difference of adjacent frames, with or without its sign, or the velocity of each cube between them: two
+    numbers, rows and columns of pixels."""
     motion_normalise: Normalise = "cube"
     """Differences normalised per channel over each cube, or divided by their root mean square over each clip, or as
-    they are."""
+    they are; velocities divided by their root mean square over each cube (their direction is left) or clip."""
     motion_floor: float = 0.05
-    """The same for differences of pixels in [0, 1]."""
+    """The same as appearance_floor for differences of pixels in [0, 1], or for velocities in pixels."""
+    pairs: Pairs = "all"
+    """Which of a cube's frames have their motion predicted: all; those whose later frame lies inside the cube too, so
+    that the pixels say it already; or those whose later frame is across its end."""
     adjacent: Adjacent = "clip"
     """Adjacent in the (strided) clip, or in the source video; the loader then reads each frame's neighbour too."""
     gap: int = 1

@@ -6,7 +6,7 @@ Yang et al., 2022, arXiv 2210.04154. It maps clips and token indices to predicti
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -20,15 +20,15 @@ TARGETS = ("appearance", "motion")  # what the space head and the time head pred
 
 
 class TokenDecoder(nn.Module):
-    """Visible tokens in, predictions at other places out: one prediction layer for each of `targets`.
+    """Visible tokens in, predictions at other places out: one prediction layer for each target, of so many numbers.
 
     With cross-attention a predicted place attends to the visible tokens alone (Fu et al., 2024, arXiv 2401.14391), so
     that no prediction depends on what else is predicted.
     """
 
-    def __init__(self, config: Model, targets: Sequence[str]):
+    def __init__(self, config: Model, targets: Mapping[str, int]):
         super().__init__()
-        size, pixels = config.decoder, math.prod(config.cube) * 3
+        size = config.decoder
         self.recompute, self.attention = False, size.attention
         self.enter = nn.Linear(config.width, size.width, bias=False)
         self.mask_token = nn.Parameter(torch.empty(size.width))
@@ -37,7 +37,7 @@ class TokenDecoder(nn.Module):
         self.positions = Positions(kind, training_grid(config), size.width)
         self.blocks = nn.ModuleList(Block(size.width, size.heads, config.mlp_ratio) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.width, eps=EPS)
-        heads = {target: nn.Linear(size.width, pixels) for target in targets}
+        heads = {target: nn.Linear(size.width, numbers) for target, numbers in targets.items()}
         self.heads = nn.ModuleDict(heads)
         self.apply(init_linear)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
@@ -75,20 +75,22 @@ class TokenDecoder(nn.Module):
 class MotionMAE(nn.Module):
     """The autoencoder that is pretrained; `encoder` is what is kept.
 
-    `targets` names the heads it has: both, or one for the pure variants.
+    `targets` names the heads it has, both or one for the pure variants, and how many numbers of a cube each predicts:
+    by default both, each as many as a cube has.
     """
 
-    def __init__(self, config: Model, targets: Sequence[str] = TARGETS):
+    def __init__(self, config: Model, targets: Mapping[str, int] | None = None):
         super().__init__()
+        targets = targets or dict.fromkeys(TARGETS, math.prod(config.cube) * 3)
         self.config = config
         self.encoder = VideoEncoder(config)
-        groups = [list(targets)] if config.decoder.kind == "shared" else [[target] for target in targets]
+        groups = [targets] if config.decoder.kind == "shared" else [{name: size} for name, size in targets.items()]
         self.decoders = nn.ModuleList(TokenDecoder(config, group) for group in groups)
 
     def forward(
         self, clip: Shaped[Tensor, "b c t h w"], visible: Int[Tensor, "b k"], masked: Int[Tensor, "b m"]
     ) -> dict[str, Float[Tensor, "b m p"]]:
-        """Predictions of each target's numbers, (frame, row, column, channel) in each cube, at the indices `masked`.
+        """Predictions of each target's numbers in each cube, (frame, row, column, channel), at the indices `masked`.
 
         `masked` may be any subset of the hidden tokens: the decoder spends nothing on the others.
         """

@@ -70,7 +70,7 @@ def load(
         encoder = VideoEncoder(found.model)
         fill(encoder, {name[8:]: value for name, value in found.state.items() if name.startswith("encoder.")}, path)
         return encoder.eval()
-    targets = _targets(found)
+    targets = _targets(found.model, {name: tuple(value.shape) for name, value in found.state.items()})
     if not targets:
         why = found.lacks.get("decoder", "holds an encoder without a decoder")
         raise MotionMAEError(f"{path}: cannot go on with pretraining: {why}")
@@ -148,8 +148,10 @@ def _ours(file: Path) -> Checkpoint:
     return found
 
 
-def _targets(found: Checkpoint) -> list[str]:
-    return [target for target in TARGETS if any(f"heads.{target}." in name for name in found.state)]
+def _targets(model: Model, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
+    """The heads that there are, and what each predicts of a cube: its pixels, or motion, of which there are kinds."""
+    found = {t: shapes[n][0] for t in TARGETS for n in shapes if n.endswith(f".heads.{t}.bias") and shapes[n]}
+    return found | {name: math.prod(model.cube) * 3 for name in found if name == "appearance"}
 
 
 def _agree(found: Checkpoint, shapes: dict[str, tuple[int, ...]], file: Path) -> None:
@@ -166,7 +168,7 @@ def _agree(found: Checkpoint, shapes: dict[str, tuple[int, ...]], file: Path) ->
     tokens = model.frames * model.size * model.size // math.prod(model.cube)
     if tokens * max(model.width, model.decoder.width if below else 0) > MOST:
         raise MotionMAEError(f"{file}: its config asks for {tokens} tokens, more than there is room for")
-    targets = [target for target in TARGETS if any(f".heads.{target}." in name for name in shapes)]
+    targets = _targets(model, shapes)
     with torch.device("meta"):
         module = MotionMAE(model, targets) if targets else torch.nn.ModuleDict({"encoder": VideoEncoder(model)})
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}

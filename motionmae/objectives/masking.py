@@ -43,18 +43,27 @@ def motion(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: f
 
     Gumbel noise on log-weights, the highest taken (Efraimidis and Spirakis, 2006, doi 10.1016/j.ipl.2005.11.003).
     """
-    if energy is None:
-        raise ValueError("the motion mask needs each token's energy")
-    return _weighted(noise.uniform(keys, math.prod(grid), MASK_STREAM), energy, weight)
+    return _weighted(noise.uniform(keys, math.prod(grid), MASK_STREAM), _given(energy), weight)
 
 
 def motion_tube(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: float) -> Scores:
     """Tubes drawn as in `motion`, with the energy averaged over the time slots."""
-    if energy is None:
-        raise ValueError("the motion mask needs each token's energy")
-    places = energy.unflatten(1, (grid[0], -1)).mean(1)
-    drawn = _weighted(noise.uniform(keys, grid[1] * grid[2], MASK_STREAM), places, weight)
+    drawn = _weighted(noise.uniform(keys, grid[1] * grid[2], MASK_STREAM), _places(_given(energy), grid), weight)
     return _ranks(drawn).repeat(1, grid[0])
+
+
+def motion_half(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: float) -> Scores:
+    """Half of the visible tokens from the moving ones, those above their clip's mean energy, half from the others.
+
+    Which of them is drawn at random; where one kind has too few, the other gives the rest.
+    """
+    return _halves(noise.uniform(keys, math.prod(grid), MASK_STREAM), _given(energy))
+
+
+def motion_half_tube(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: float) -> Scores:
+    """Tubes drawn as in `motion_half`: TrackMAE's mask (arXiv 2603.27268), which tells moving places by a tracker."""
+    drawn = noise.uniform(keys, grid[1] * grid[2], MASK_STREAM)
+    return _ranks(_halves(drawn, _places(_given(energy), grid))).repeat(1, grid[0])
 
 
 KINDS: dict[MaskKind, Callable[[Int[Tensor, " b"], Grid, Scores | None, float], Scores]] = {
@@ -63,13 +72,15 @@ KINDS: dict[MaskKind, Callable[[Int[Tensor, " b"], Grid, Scores | None, float], 
     "frame": frame,
     "motion": motion,
     "motion-tube": motion_tube,
+    "motion-half": motion_half,
+    "motion-half-tube": motion_half_tube,
 }
 
 
 def count(kind: MaskKind, ratio: float, grid: Grid) -> int:
     """How many tokens are hidden: whole tubes and whole slots, rounded down. Raises where that is none or all."""
     slots, places = grid[0], grid[1] * grid[2]
-    if kind in ("tube", "motion-tube"):
+    if kind.endswith("tube"):
         hidden = int(ratio * places) * slots
     elif kind == "frame":
         hidden = int(ratio * slots) * places
@@ -98,6 +109,24 @@ def thin(masked: Int[Tensor, "b m"], ratio: float, keys: Int[Tensor, " b"]) -> I
 def _ranks(scores: Scores) -> Scores:
     """Distinct ranks, so that no tie can split a tube or a slot."""
     return scores.argsort(dim=1, stable=True).argsort(dim=1).float()
+
+
+def _given(energy: Scores | None) -> Scores:
+    if energy is None:
+        raise ValueError("the motion masks need each token's energy")
+    return energy
+
+
+def _places(energy: Scores, grid: Grid) -> Float[Tensor, "b places"]:
+    """The mean energy of each place over the time slots."""
+    return energy.unflatten(1, (grid[0], -1)).mean(1)
+
+
+def _halves(uniform: Scores, energy: Scores) -> Scores:
+    """Scores by which tokens above the mean energy and the others take turns, each in random order."""
+    still = (energy <= energy.mean(dim=1, keepdim=True)).float()
+    moving = energy.shape[1] - still.sum(dim=1, keepdim=True)
+    return 2 * (_ranks(uniform + still) - still * moving) + still  # uniform is below 1: the moving ones rank first
 
 
 def _weighted(uniform: Scores, energy: Scores, weight: float) -> Scores:

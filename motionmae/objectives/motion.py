@@ -1,4 +1,4 @@
-"""Temporal difference: which frames are adjacent, and how much changes between them. Pure functions.
+"""Motion: which frames are adjacent, how much changes between them, and where it goes. Pure functions.
 
 The motion of the paper (arXiv 2210.04154) is the pixel-level difference of adjacent frames. A clip arrives with the
 frames that close its last difference, so no frame is special.
@@ -7,13 +7,17 @@ frames that close its last difference, so no frame is special.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Shaped
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from motionmae.config import Difference, Target
+from motionmae.config import MotionKind, Target
 from motionmae.errors import MotionMAEError
 from motionmae.models.encoder import to_unit
-from motionmae.models.tokens import Cube, patchify
+from motionmae.models.tokens import Cube, patchify, take
+
+DIAGONAL = 1e-5
+"""Added to the mean squares of the gradients of pixels in [0, 1]: where they are below 0.003 a pixel nothing moves."""
 
 
 def neighbours(
@@ -33,12 +37,71 @@ def neighbours(
     return clip[:, :, :frames], clip[:, :, start : start + frames]
 
 
+def pairs(target: Target, cube: Cube) -> slice:
+    """The frames of a cube whose motion to their later one is predicted. Raises MotionMAEError where there is none."""
+    if target.pairs == "all":
+        return slice(0, cube[0])
+    if target.adjacent == "video":
+        raise MotionMAEError(f"--target.pairs {target.pairs} needs --target.adjacent clip: neighbours are in no cube")
+    inside = max(0, cube[0] - target.gap)
+    if target.pairs == "inside" and not inside:
+        raise MotionMAEError(
+            f"--target.pairs inside: no two frames of a cube of {cube[0]} are {target.gap} apart, --target.gap"
+        )
+    return slice(0, inside) if target.pairs == "inside" else slice(inside, cube[0])
+
+
+def outputs(target: Target, cube: Cube) -> int:
+    """How many numbers the motion of a cube is."""
+    chosen = pairs(target, cube)
+    return (chosen.stop - chosen.start) * (2 if target.motion == "velocity" else cube[1] * cube[2] * 3)
+
+
+def motion(
+    now: Shaped[Tensor, "b c t h w"],
+    after: Shaped[Tensor, "b c t h w"],
+    cube: Cube,
+    target: Target,
+    ids: Int[Tensor, "b m"] | None = None,
+) -> Float[Tensor, "b n p"]:
+    """The motion of all cubes or of those at `ids`, float32: (frame, row, column, channel), or (frame, axis)."""
+    if target.motion == "velocity":
+        tokens = velocity(now, after, cube)
+        tokens = tokens if ids is None else take(tokens, ids)
+    else:
+        tokens = difference(patchify(now, cube, ids), patchify(after, cube, ids), target.motion)
+    return tokens.unflatten(2, (cube[0], -1))[:, :, pairs(target, cube)].flatten(2)
+
+
 def difference(
-    now: Shaped[Tensor, "*shape"], after: Shaped[Tensor, "*shape"], kind: Difference
+    now: Shaped[Tensor, "*shape"], after: Shaped[Tensor, "*shape"], kind: MotionKind
 ) -> Float[Tensor, "*shape"]:
     """after - now in units of [0, 1], float32; "absolute" without its sign."""
     signed = to_unit(after, torch.float32) - to_unit(now, torch.float32)
     return signed.abs() if kind == "absolute" else signed
+
+
+def velocity(
+    now: Shaped[Tensor, "b c t h w"], after: Shaped[Tensor, "b c t h w"], cube: Cube
+) -> Float[Tensor, "b n p"]:
+    """How many rows down and columns to the right each cube moves from each frame to its later one: (frame, axis).
+
+    The one shift that explains the change of grey in a cube best, by least squares over its pixels (Lucas and Kanade,
+    IJCAI 1981), with DIAGONAL against noise, so that a place without texture is still; at most a quarter of the cube's
+    smaller side either way. One step and no pyramid: right for shifts that are small against the texture.
+    """
+    before, later = (to_unit(clip, torch.float32).mean(1) for clip in (now, after))
+    down, right = torch.gradient((before + later) / 2, dim=(2, 3))
+    change = later - before
+    products = torch.stack((down * down, right * right, down * right, down * change, right * change), dim=1)
+    sums = F.avg_pool3d(products, (1, cube[1], cube[2]))  # b 5 t rows columns
+    yy, xx, yx, yt, xt = sums.unbind(1)
+    yy, xx = yy + DIAGONAL, xx + DIAGONAL
+    determinant = yy * xx - yx * yx
+    rows, columns = (yx * xt - xx * yt) / determinant, (yx * yt - yy * xt) / determinant
+    most = min(cube[1], cube[2]) / 4
+    found = torch.stack((rows, columns), dim=1).clamp(-most, most)  # b 2 t rows columns
+    return patchify(found, (cube[0], 1, 1))
 
 
 def energy(now: Shaped[Tensor, "b c t h w"], after: Shaped[Tensor, "b c t h w"], cube: Cube) -> Float[Tensor, "b n"]:

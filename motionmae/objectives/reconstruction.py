@@ -5,8 +5,10 @@ Yang et al., 2022, arXiv 2210.04154; without motion it is VideoMAE's objective (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +19,10 @@ from motionmae.config import Distance, Loss, Mask, Target
 from motionmae.errors import MotionMAEError
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.encoder import to_unit, training_grid
-from motionmae.models.tokens import clip_grid, patchify, put, unpatchify
+from motionmae.models.tokens import Cube, clip_grid, patchify, put, take, unpatchify
 from motionmae.objectives import masking
-from motionmae.objectives.motion import difference, energy, neighbours
+from motionmae.objectives.motion import energy, motion, neighbours, outputs, pairs
+from motionmae.objectives.scales import Scale, denormalise, normalise, scale_by_clip, scale_by_cube
 
 DISTANCES: dict[Distance, Callable[..., Tensor]] = {
     "mse": F.mse_loss,
@@ -28,52 +31,16 @@ DISTANCES: dict[Distance, Callable[..., Tensor]] = {
 }
 
 
-class Scale(NamedTuple):
-    """What is subtracted from a target's numbers and what they are divided by: for each channel of a cube or a clip."""
-
-    mean: Float[Tensor, "b _ 1 c"]
-    std: Float[Tensor, "b _ 1 c"]
-
-
-def scale_by_cube(tokens: Float[Tensor, "b m p"], floor: float) -> Scale:
-    """Each cube's own mean and unbiased standard deviation + 1e-6, for each channel: VideoMAE's.
-
-    `floor` is added to the deviation in quadrature, so that a cube with next to no variance is not blown up to noise.
-    """
-    variance, mean = torch.var_mean(tokens.unflatten(2, (-1, 3)), dim=2, keepdim=True)
-    return Scale(mean, (variance + floor**2).sqrt() + 1e-6)
-
-
-def scale_by_clip(tokens: Float[Tensor, "b m p"], floor: float, centred: bool) -> Scale:
-    """One scale for each clip and channel, so that cubes keep their brightness and stillness stays small.
-
-    Without `centred` nothing is subtracted and the scale is the root mean square: no motion stays 0.
-    """
-    channels = tokens.unflatten(2, (-1, 3))
-    mean = channels.mean((1, 2), keepdim=True) if centred else channels.new_zeros(len(tokens), 1, 1, 3)
-    variance = (channels - mean).square().mean((1, 2), keepdim=True)
-    return Scale(mean, (variance + floor**2).sqrt() + 1e-6)
-
-
-def normalise(tokens: Float[Tensor, "b m p"], scale: Scale) -> Float[Tensor, "b m p"]:
-    """The tokens on the scale."""
-    return ((tokens.unflatten(2, (-1, 3)) - scale.mean) / scale.std).flatten(2)
-
-
-def denormalise(tokens: Float[Tensor, "b m p"], scale: Scale | None) -> Float[Tensor, "b m p"]:
-    """The inverse of `normalise`; the tokens themselves where there is no scale."""
-    return tokens if scale is None else (tokens.unflatten(2, (-1, 3)) * scale.std + scale.mean).flatten(2)
-
-
-def active_targets(loss: Loss) -> tuple[str, ...]:
-    """The targets with a weight above 0: the heads that the autoencoder needs."""
+def heads_of(loss: Loss, target: Target, cube: Cube) -> dict[str, int]:
+    """The targets with a weight above 0, and how many numbers of a cube each is: the heads that are needed."""
     for name in ("appearance", "motion"):
         if getattr(loss, name) < 0:
             raise MotionMAEError(f"loss.{name} is {getattr(loss, name)}: a weight must be 0 or more")
-    targets = tuple(name for name in ("appearance", "motion") if getattr(loss, name) > 0)
-    if not targets:
+    sizes = {"appearance": math.prod(cube) * 3, "motion": outputs(target, cube)}
+    heads = {name: size for name, size in sizes.items() if getattr(loss, name) > 0}
+    if not heads:
         raise MotionMAEError("loss.appearance and loss.motion are both 0: nothing would be learnt")
-    return targets
+    return heads
 
 
 class Reconstruction(nn.Module):
@@ -127,22 +94,32 @@ class Reconstruction(nn.Module):
     def wanted(
         self, name: str, now: Tensor, after: Tensor, ids: Int[Tensor, "b m"]
     ) -> tuple[Float[Tensor, "b m p"], Scale | None]:
-        """What the head called `name` should predict at `ids`, float32, and its scale. Only those cubes are touched."""
-        cube, target = self.autoencoder.config.cube, self.target
-        pixels = patchify(now, cube, ids)
+        """What the head called `name` should predict at `ids`, float32, and its scale.
+
+        Only those cubes are touched, unless the scale is that of the clip.
+        """
+        target = self.target
         if name == "appearance":
-            kind, floor, tokens = target.appearance, target.appearance_floor, to_unit(pixels, torch.float32)
+            kind, floor, centred, channels = target.appearance, target.appearance_floor, True, 3
         else:
-            kind, floor = target.motion_normalise, target.motion_floor
-            tokens = difference(pixels, patchify(after, cube, ids), target.motion)
-        if kind == "none":
-            return tokens, None
-        scale = (
-            scale_by_cube(tokens, floor)
-            if kind == "cube"
-            else scale_by_clip(tokens, floor, centred=name == "appearance")
-        )
+            kind, floor, speed = target.motion_normalise, target.motion_floor, target.motion == "velocity"
+            centred, channels = kind == "cube" and not speed, 1 if speed else 3
+        if kind == "clip":
+            every = self.numbers(name, now, after)
+            tokens, scale = take(every, ids), scale_by_clip(every, floor, centred, channels)
+        else:
+            tokens = self.numbers(name, now, after, ids)
+            scale = scale_by_cube(tokens, floor, centred, channels) if kind == "cube" else None
         return normalise(tokens, scale), scale
+
+    def numbers(
+        self, name: str, now: Tensor, after: Tensor, ids: Int[Tensor, "b m"] | None = None
+    ) -> Float[Tensor, "b n p"]:
+        """The target of the head called `name` on its own scale, for all tokens or for those at `ids`."""
+        cube = self.autoencoder.config.cube
+        if name == "appearance":
+            return to_unit(patchify(now, cube, ids), torch.float32)
+        return motion(now, after, cube, self.target, ids)
 
     @torch.no_grad()
     def baseline(self, name: str, wanted: Float[Tensor, "b m p"]) -> Float[Tensor, ""]:
@@ -154,8 +131,9 @@ class Reconstruction(nn.Module):
     def pictures(self, batch: dict[str, Any]) -> dict[str, Float[Tensor, "b c t h w"]]:
         """`input`, `masked` (grey where hidden) and, for each head, truth and prediction, as clips.
 
-        Predictions at hidden tokens are put back on the true cube's scale, as a normalised target does not say it; the
-        visible tokens of `appearance` are the input's, those of `motion` the true motion.
+        Motion keeps its sign; velocities have two channels, rows down and columns to the right in pixels, the same for
+        a whole cube. Predictions at hidden tokens are put back on the true cube's scale, as a normalised target does
+        not say it; what is visible, and motion that is not predicted, is the truth.
         """
         now, after = self.frames(batch["clip"])
         visible, masked = self.draw(now, after, batch["key"])
@@ -163,11 +141,22 @@ class Reconstruction(nn.Module):
         original = patchify(to_unit(now, torch.float32), cube)
         hidden = put(original, masked, torch.full_like(original[:, : masked.shape[1]], 0.5))
         shown = {"input": original, "masked": hidden}
-        truths = {"appearance": original}
-        if "motion" in (predictions := self.autoencoder(now, visible, masked)):
-            truths["motion"] = patchify(difference(now, after, self.target.motion), cube)
-            shown["motion"] = truths["motion"]
-        for name, prediction in predictions.items():
+        for name, prediction in self.autoencoder(now, visible, masked).items():
             _, scale = self.wanted(name, now, after, masked)
-            shown[f"predicted_{name}"] = put(truths[name], masked, denormalise(prediction.float(), scale))
+            found = denormalise(prediction.float(), scale)
+            if name == "motion":
+                truth = motion(now, after, cube, replace(self.target, pairs="all"))
+                whole = take(truth, masked).unflatten(2, (cube[0], -1))
+                whole[:, :, pairs(self.target, cube)] = found.unflatten(2, (-1, whole.shape[3]))
+                found, truth = (self.pixels(tokens) for tokens in (put(truth, masked, whole.flatten(2)), truth))
+                shown |= {"motion": truth, "predicted_motion": found}
+            else:
+                shown["predicted_appearance"] = put(original, masked, found)
         return {name: unpatchify(tokens, cube, grid) for name, tokens in shown.items()}
+
+    def pixels(self, motion: Float[Tensor, "b n p"]) -> Float[Tensor, "b n q"]:
+        """All tokens' motion at each of their pixels: a velocity is that of all of them."""
+        if self.target.motion != "velocity":
+            return motion
+        frames, rows, columns = self.autoencoder.config.cube
+        return motion.unflatten(2, (frames, 1, 2)).expand(-1, -1, -1, rows * columns, -1).flatten(2)

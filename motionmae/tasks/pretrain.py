@@ -19,7 +19,7 @@ from motionmae.library.sources import Videos, find, number
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.tokens import grid_of
 from motionmae.objectives import masking
-from motionmae.objectives.reconstruction import Reconstruction, active_targets
+from motionmae.objectives.reconstruction import Reconstruction, heads_of
 from motionmae.report.pictures import save_animation, side_by_side
 from motionmae.runtime import Runtime
 from motionmae.training import optim
@@ -60,7 +60,7 @@ def clips_of(config: Pretrain, files: Sequence[Path]) -> Clips:
 def build(config: Pretrain) -> Reconstruction:
     """The objective with freshly seeded weights."""
     torch.manual_seed(config.seed)
-    autoencoder = MotionMAE(config.model, active_targets(config.loss))
+    autoencoder = MotionMAE(config.model, heads_of(config.loss, config.target, config.model.cube))
     autoencoder.recompute(config.run.checkpointing)
     return Reconstruction(autoencoder, config.mask, config.target, config.loss)
 
