@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -122,3 +124,11 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     torch.save({"model": Harm()}, tmp_path / "harm.pth")
     with pytest.raises(motionmae.MotionMAEError, match=r"harm\.pth"):
         motionmae.load(tmp_path / "harm.pth")
+
+
+def test_a_time_head_of_another_size_is_loaded_as_it_is(tmp_path):
+    autoencoder = MotionMAE(SMALL, {"appearance": 384, "motion": 4})
+    save(tmp_path / "velocity.safetensors", autoencoder, {"model": asdict(SMALL)})
+    loaded = motionmae.load(tmp_path / "velocity.safetensors", train=True)
+    assert loaded.decoders[0].heads["motion"].out_features == 4
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in autoencoder.state_dict().items())
