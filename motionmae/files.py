@@ -67,7 +67,12 @@ def write_text(path: Name, text: str, errors: str = "surrogateescape") -> None:
 
 def write_json(path: Name, content: Any) -> None:
     """A JSON file, for people to read too."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    write_text(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """JSON as `write_json` writes it."""
+    return json.dumps(content, indent=1) + "\n"
 
 
 def write_csv(path: Name, rows: Iterable[Sequence[Any]]) -> None:

@@ -118,8 +118,8 @@ def fit_toy(
     toy = toy or Toy()
     made = plan(config.optim, config.run, 8, 1, runtime.ranks)
     stream = stream or batches(made.batch, made.micro, runtime.rank, runtime.ranks, spoil)
-    loop.open_folder(config.run, config, runtime)
-    done = loop.fit(toy, stream, made, runtime, config, inspect)
+    with loop.open_folder(config, runtime):
+        done = loop.fit(toy, stream, made, runtime, config, inspect)
     return toy, done
 
 

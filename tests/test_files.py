@@ -10,7 +10,6 @@ import signal
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import runs
@@ -181,7 +180,10 @@ def test_stray_names_among_checkpoints_are_no_checkpoints(tmp_path):
 
 
 def test_a_config_that_is_no_json_is_named(tmp_path):
+    runs.fit_toy(runs.toy_config(tmp_path))
     (tmp_path / "config.json").write_bytes(b"\xff\xfe")
+    before = sorted(file.name for file in tmp_path.iterdir())
     with pytest.raises(MotionMAEError, match=r"config.json: is not UTF-8 text"):
         runs.fit_toy(runs.toy_config(tmp_path))
-    assert sorted(file.name for file in Path(tmp_path).iterdir()) == ["config.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == before
+    assert (tmp_path / "config.json").read_bytes() == b"\xff\xfe"

@@ -158,11 +158,27 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     assert process.exitcode == 130
 
 
+def test_a_folder_without_a_checkpoint_is_taken_over_with_a_sentence(tmp_path, capsys):
+    class Broken(runs.Toy):
+        def forward(self, batch):
+            raise MotionMAEError("no batch")
+
+    with pytest.raises(MotionMAEError, match="no batch"):
+        runs.fit_toy(runs.toy_config(tmp_path, lr=0.1), Broken())
+    runs.fit_toy(runs.toy_config(tmp_path))
+    assert f"{tmp_path}: a start of another config had saved no checkpoint there" in capsys.readouterr().out
+    assert len(runs.readings(tmp_path)) == 6
+    with pytest.raises(MotionMAEError, match=r"holds a run of another config: optim.lr \(0.3 there, 0.1 here\)"):
+        runs.fit_toy(runs.toy_config(tmp_path, lr=0.1))
+
+
 def test_two_runs_at_once_in_one_folder_are_refused_until_the_first_has_ended(tmp_path):
     process = runs.start(_hang, tmp_path)
     _await(tmp_path / "there")
+    before = {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
     with pytest.raises(MotionMAEError, match="another process trains in this folder"):
-        runs.fit_toy(runs.toy_config(tmp_path))
+        runs.fit_toy(runs.toy_config(tmp_path, lr=0.1))
+    assert {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
     process.kill()
     process.join()
     assert runs.fit_toy(runs.toy_config(tmp_path))[1]

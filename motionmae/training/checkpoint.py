@@ -44,19 +44,21 @@ class State:
 
 
 @contextlib.contextmanager
-def alone(folder: Path, runtime: Runtime) -> Iterator[None]:
-    """Within it no other process trains in the folder. Raises MotionMAEError where one does.
+def alone(folder: Path) -> Iterator[None]:
+    """Within it no other process trains in the folder, which is made. Raises MotionMAEError where one does.
 
     The lock, on run.lock, ends with the process, however that ends, and the loader's workers do not inherit it. On
     Windows there is none.
     """
-    if not runtime.main or fcntl is None:
-        yield
-        return
-    handle = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise MotionMAEError(f"--run.out {folder}: cannot be written ({error.strerror})") from error
     try:
         try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl is not None:
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             raise MotionMAEError(
                 f"{folder}: another process trains in this folder; choose another --run.out"

@@ -41,9 +41,9 @@ def learn(
         health.replay(objective, lambda step, micro: batches(step, replace(plan, micro=micro)), config, here)
         return True
     example = collate([dataset[(0, 0)]])  # a set that cannot be read at all is found before anything is written
-    loop.open_folder(run, config, here)
-    if run.micro_batch == "auto":
-        micro = rehearsal.fitting(objective, example, plan.micro, repeats, here)
-        plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
-    about = describe(plan)
-    return loop.fit(objective, lambda step: batches(step, plan), plan, here, config, inspect, layer_decay, about)
+    with loop.open_folder(config, here):
+        if run.micro_batch == "auto":
+            micro = rehearsal.fitting(objective, example, plan.micro, repeats, here)
+            plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
+        about = describe(plan)
+        return loop.fit(objective, lambda step: batches(step, plan), plan, here, config, inspect, layer_decay, about)

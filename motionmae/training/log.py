@@ -12,10 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from motionmae.config import Run
 from motionmae.errors import MotionMAEError
-from motionmae.files import read_json, read_text, write_json, write_text
+from motionmae.files import json_text, read_json, read_text, write_json, write_text
 from motionmae.runtime import Progress, Runtime
+from motionmae.training.checkpoint import alone
 
 # What may change between a run and its resumption without changing what is learnt.
 FREE = ("run.", "data.workers", "data.prefetch", "data.cache", "data.path", "data.root", "data.test")
@@ -122,18 +122,37 @@ def summary(shown: dict[str, float]) -> str:
     )
 
 
-def open_folder(run: Run, config: Any, runtime: Runtime) -> None:
-    """Make the run folder and write config.json, or check that the folder's own config is this one.
+@contextlib.contextmanager
+def open_folder(config: Any, runtime: Runtime) -> Iterator[None]:
+    """Within it the run folder `config.run.out` is this run's alone, and its config.json is this config.
 
-    Raises MotionMAEError that names the differing fields, or the folder where it cannot be written.
+    Nothing is written before no other process is known to train there. A folder that holds no checkpoint is taken over,
+    whatever its config. Raises MotionMAEError, on every rank, that names the differing fields of another config, or the
+    folder where it cannot be written or another process trains in it.
     """
-    folder, settings = Path(run.out), plain(config)
-    file = folder / "config.json"
+    folder, problem = Path(config.run.out), None
+    with contextlib.ExitStack() as held:
+        if runtime.main:
+            try:
+                held.enter_context(alone(folder))
+                _take(folder / "config.json", plain(config), runtime)
+            except MotionMAEError as error:
+                problem = str(error)
+        problem = runtime.share(problem)
+        if problem is not None:
+            raise MotionMAEError(problem)
+        yield
+
+
+def _take(file: Path, settings: dict[str, Any], runtime: Runtime) -> None:
+    """Write config.json, where the folder's run is of this config or has saved nothing."""
+    folder = file.parent
     if file.exists():
-        same_config(read_json(file), settings, f"{folder} holds a run", "choose another --run.out")
-    runtime.gather(None)  # all have looked before rank 0 writes
-    if runtime.main:
-        write_json(file, settings)
+        if any(folder.glob("checkpoints/step-*")):
+            same_config(read_json(file), settings, f"{folder} holds a run", "choose another --run.out")
+        elif read_text(file, "replace") != json_text(settings):
+            runtime.say(f"{folder}: a start of another config had saved no checkpoint there; its place is taken")
+    write_json(file, settings)
 
 
 def same_config(before: dict[str, Any], settings: dict[str, Any], where: str, advice: str) -> None:

@@ -42,6 +42,8 @@ def fit(
 ) -> bool:
     """Train to the plan's end in the run folder `config.run.out`, from its newest checkpoint; True when it is finished.
 
+    The caller has the folder to itself (`open_folder`).
+
     Of the config it reads `optim`, `run` and `seed`. `batches(step)` yields micro-batches from an optimiser step on.
     `inspect(step)` is called on rank 0 at its interval with the objective in eval mode and gives numbers to log.
     `about` is said before the plan. False is returned when the user stopped the run (saved before). Raises
@@ -51,21 +53,20 @@ def fit(
     module = parallel.place(objective, run, runtime)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == torch.float16)
     state = State(module, optimiser(module, optim, plan.lr, layer_decay), scaler, average(module, optim))
-    with checkpoint.alone(folder, runtime):
-        first, before = checkpoint.restore(folder, state, runtime)
-        if first >= plan.steps:
-            parallel.refresh(objective, module, runtime)
-            runtime.say(f"{folder}: already finished, {first} steps")
-            return True
-        log = Log(folder, first, plan.steps, config, runtime)
-        with contextlib.closing(log), Interrupts() as interrupts:
-            for sentence in (about, _resumed(folder, first, before, plan)):
-                log.say(sentence)
-            stream = iter(batches(first))
-            batch = next(stream)
-            wrapped = _ready(state, batch, plan, first, run, runtime, log)
-            course = Course(objective, state, wrapped, plan, config, runtime, log, inspect)
-            return course.go(itertools.chain([batch], stream), first, interrupts)
+    first, before = checkpoint.restore(folder, state, runtime)
+    if first >= plan.steps:
+        parallel.refresh(objective, module, runtime)
+        runtime.say(f"{folder}: already finished, {first} steps")
+        return True
+    log = Log(folder, first, plan.steps, config, runtime)
+    with contextlib.closing(log), Interrupts() as interrupts:
+        for sentence in (about, _resumed(folder, first, before, plan)):
+            log.say(sentence)
+        stream = iter(batches(first))
+        batch = next(stream)
+        wrapped = _ready(state, batch, plan, first, run, runtime, log)
+        course = Course(objective, state, wrapped, plan, config, runtime, log, inspect)
+        return course.go(itertools.chain([batch], stream), first, interrupts)
 
 
 def _resumed(folder: Path, first: int, before: dict[str, Any], plan: Plan) -> str:
