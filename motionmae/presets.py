@@ -120,10 +120,10 @@ def _measured(kind: type[Any]) -> dict[str, Any]:
 
 
 def _schedule(lr: float, epochs: float, batch: int, repeats: int = 1) -> Optim:
-    """VideoMAE's fine-tuning: five epochs of warm-up, no clipping. Its batch is counted in videos, and its rate is for
-    256 of them; ours are counted in clips, of which each video gives `repeats`."""
-    rate, clips = lr / repeats, batch * repeats
-    return Optim(batch=clips, epochs=epochs, lr=rate, lr_start=1e-6, lr_end=1e-6, warmup_epochs=5.0, betas=(0.9, 0.999))
+    """VideoMAE's fine-tuning: five epochs of warm-up, no clipping. Its batch counts videos and its rates are for 256 of
+    them; ours count clips, of which each video gives `repeats`."""
+    rate, low, clips = lr / repeats, 1e-6 / repeats, batch * repeats
+    return Optim(batch=clips, epochs=epochs, lr=rate, lr_start=low, lr_end=low, warmup_epochs=5.0, betas=(0.9, 0.999))
 
 
 STRONG = Augment(layers=4, magnitude=7.0, spread=0.5, erase=0.25)

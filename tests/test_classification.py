@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from motionmae.config import Mix, Model
+from motionmae.config import Mix, Model, Optim
 from motionmae.errors import MotionMAEError
 from motionmae.models.classifier import Classifier, load_classifier
 from motionmae.models.encoder import Block
@@ -123,6 +123,22 @@ def test_boxes_equal_their_definition_pixel_by_pixel():
                 assert found[at, row, column] == inside
 
 
+def test_of_mixup_and_cutmix_each_clip_has_one_with_equal_chance():
+    """timm's mixup_switch_prob of 0.5, which VideoMAE's fine-tuning has; one alone is had by every clip."""
+    count = 1000
+    clip = (torch.arange(count) % 2).float()[:, None, None, None, None].expand(-1, 1, 1, 8, 8).clone()
+    targets, keys = torch.eye(2)[torch.arange(count) % 2], torch.arange(count)
+
+    def boxed(config: Mix) -> float:
+        """The share of clips whose pixels are all of one clip or the other."""
+        mixed, _ = mix(clip, targets, keys, config)
+        return ((mixed == 0) | (mixed == 1)).flatten(1).all(1).float().mean().item()
+
+    assert boxed(Mix(0.8, 1.0)) == pytest.approx(0.5, abs=0.05)
+    assert boxed(Mix(0.8, 0.0)) < 0.02
+    assert boxed(Mix(0.0, 1.0)) == 1.0
+
+
 def test_mixing_depends_on_the_keys_alone():
     batch = batch_of(6)
     clip, targets = batch["clip"].float() / 255, smooth(batch["label"], 4, 0.1)
@@ -214,9 +230,8 @@ def test_drop_path_rises_linearly_from_0_to_its_rate():
 
 def test_layer_decay_scales_the_rate_by_the_layers_above():
     objective = Classification(Classifier(SMALL, NAMES), Mix())
-    scales = {
-        id(value): group["scale"] for group in parameter_groups(objective, 0.05, 0.5) for value in group["params"]
-    }
+    groups = parameter_groups(objective, Optim(), 1.0, 0.5)
+    scales = {id(value): group["scale"] for group in groups for value in group["params"]}
     wanted = {"encoder.embed.": 0.125, "encoder.blocks.0.": 0.25, "encoder.blocks.1.": 0.5, "head.": 1.0}
     for name, value in objective.named_parameters():
         assert scales[id(value)] == next(scale for start, scale in wanted.items() if name.startswith(start)), name

@@ -35,6 +35,15 @@ def shown(clip: torch.Tensor) -> list[int]:
     return [zoo.number_of(frame) for frame in clip.permute(1, 2, 3, 0).numpy()]
 
 
+def test_half_of_the_clips_are_mirrored_and_none_where_left_and_right_are_labels():
+    def mirrored(flip: bool) -> float:
+        dataset = Clips([Path("a.mp4")], replace(PLAIN, flip=flip), OFFSETS, 48, seed=0)
+        return sum(dataset.place(dataset.draws(noise.key(0, 0, index)))[1] for index in range(2000)) / 2000
+
+    assert mirrored(True) == pytest.approx(0.5, abs=0.04)
+    assert mirrored(False) == 0
+
+
 def test_a_clip_shows_the_frames_that_were_chosen(files: list[Path]):
     dataset = Clips(files, PLAIN, OFFSETS, 48, seed=0)
     for index in range(5):

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,6 +161,21 @@ def test_views_are_averaged_and_every_video_counted_once_on_any_number_of_ranks(
     joined = views_of.watch(probabilities, dataset, compute, Rank(CPU.device, None, 2, 3), quiet=True)
     assert [len(places) for places, _ in told] == [4, 3, 3]
     torch.testing.assert_close(joined["views"], alone["views"], atol=1e-6, rtol=0)
+
+
+TWO_VIEWS = Viewing(2, 1, "dense", 1, None, "clamp", 4, 16)
+
+
+def test_a_test_averages_the_views_probabilities_and_not_their_scores(monkeypatch):
+    """As VideoMAE's merge of its views does, softmax first: two timid views against a very sure one tell them apart."""
+    scores = torch.tensor([[9.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    classifier = Classifier(SMALL, ("left", "right"))
+    monkeypatch.setattr(classifier, "forward", lambda clip: clip)
+    monkeypatch.setattr(views_of, "watch", lambda model, *rest: {"views": model(scores).mean(0, keepdim=True)})
+    labels = views_of.Labels([Path("a.mp4")], [1], ("left", "right"))
+    found = views_of.examine(classifier, labels, TWO_VIEWS, Compute(), CPU, False, 0)
+    assert found.probabilities[0].tolist() == pytest.approx(scores.double().softmax(1).mean(0).tolist())
+    assert (scores.mean(0).argmax().item(), found.figures["top1"]) == (0, 1.0)
 
 
 def test_views_that_are_not_asked_for_are_those_of_the_models_own_run():

@@ -143,9 +143,10 @@ def test_the_plan_is_said_before_the_first_step(tmp_path, capsys):
     said = capsys.readouterr().out.splitlines()
     assert said[0] == ("1 videos, clips of 4 x 16 x 16, 8 tokens: 4 visible, 4 masked (random, 0.5), 4 predicted")
     assert "encoder 0.0 M parameters" in said[1]
-    assert said[2].startswith("2 steps of 4 clips = 2 x 2 accumulated x 1 ranks, peak learning rate 3.13e-03 = ")
-    assert "GiB of memory for each rank" in said[3]
-    assert said[4].startswith("2/2  loss")
+    assert said[2].startswith("2 steps of 4 clips = 2 x 2 accumulated x 1 ranks, into ")
+    assert said[3].startswith("learning rate from 1.56e-08 in 0 steps to 3.13e-03, then down to 1.56e-07: ")
+    assert "GiB of memory for each rank" in said[4]
+    assert said[5].startswith("2/2  loss")
     assert said == [line.split("  ", 1)[1] for line in (tmp_path / "run/log.txt").read_text().splitlines()]
 
 

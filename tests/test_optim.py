@@ -18,7 +18,7 @@ from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.classifier import Classifier
 from motionmae.objectives.classification import Classification
 from motionmae.training import loop
-from motionmae.training.optim import Plan, average, follow, learning_rate, optimiser, parameter_groups, plan
+from motionmae.training.optim import average, follow, learning_rate, optimiser, parameter_groups, plan, told
 
 SMALL = Model(4, 16, (2, 8, 8), 24, 3, 3, positions="learned", decoder=Decoder("shared", 12, 1, 2))
 
@@ -106,16 +106,35 @@ def test_the_scale_multiplies_the_rate_in_the_loop(tmp_path):
         torch.testing.assert_close(moved, torch.full_like(moved, made.lr * scale), rtol=1e-3, atol=0)
 
 
-@given(steps=st.integers(2, 500), warmup=st.integers(0, 100), peak=st.floats(1e-4, 1.0), step=st.integers(0, 499))
-def test_the_rate_rises_in_a_line_and_falls_in_half_a_cosine(steps, warmup, peak, step):
-    """A table of all rates, made beforehand as VideoMAE makes it, says the same."""
-    warmup, step = min(warmup, steps - 1), min(step, steps - 1)
-    settings = Optim(lr_start=1e-6, lr_end=1e-5)
-    rising = [1e-6 + (peak - 1e-6) * at / warmup for at in range(warmup)]
+@given(
+    steps=st.integers(1, 300),
+    share=st.floats(0, 1.5),
+    batch=st.sampled_from([1, 64, 256, 2048]),
+    peak=st.floats(1e-4, 1),
+)
+def test_all_three_rates_are_for_256_clips_and_join_in_a_line_and_half_a_cosine(steps, share, batch, peak):
+    """A table of all rates, made beforehand, says the same. Start, peak and end are multiplied by batch / 256, as
+    VideoMAE's run_mae_pretraining.py does with warmup_lr, lr and min_lr."""
+    settings = Optim(
+        batch=batch, steps=steps, epochs=10.0, warmup_epochs=10 * share, lr=peak, lr_start=1e-6, lr_end=1e-5
+    )
+    made = plan(settings, Run(), 8, 1, 1)
+    warmup = round(steps * share) if share < 1 else round(steps * 0.1)
+    start, top, end = (rate * batch / 256 for rate in (1e-6, peak, 1e-5))
+    rising = [start + (top - start) * at / warmup for at in range(warmup)]
     length = steps - warmup
-    falling = [1e-5 + 0.5 * (peak - 1e-5) * (1 + math.cos(math.pi * at / length)) for at in range(length)]
-    found = learning_rate(step, Plan(steps, warmup, 1, 1, 1, 1, peak, 1), settings)
-    assert found == pytest.approx((rising + falling)[step])
+    falling = [end + 0.5 * (top - end) * (1 + math.cos(math.pi * at / length)) for at in range(length)]
+    assert [learning_rate(step, made, settings) for step in range(steps)] == pytest.approx(rising + falling)
+
+
+@pytest.mark.parametrize("warmup", [5.0, 40.0])
+def test_a_warmup_no_shorter_than_the_run_is_shortened_to_a_tenth_and_told(warmup):
+    settings = Optim(batch=8, epochs=5.0, warmup_epochs=warmup)
+    made = plan(settings, Run(), 160, 1, 1)
+    assert (made.steps, made.warmup) == (100, 10)
+    assert max(learning_rate(step, made, settings) for step in range(100)) == made.lr
+    assert f"{warmup:g} epochs (--optim.warmup-epochs) is no shorter than the run of 5; it" in told(made, settings)
+    assert "warning" not in told(made, replace(settings, warmup_epochs=4.0))
 
 
 def test_the_rate_is_given_for_256_clips():

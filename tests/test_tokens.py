@@ -92,6 +92,16 @@ def test_interpolated_positions_keep_the_middle_of_the_clip():
     assert torch.allclose(positions((2, 9, 9)).unflatten(0, (2, 9, 9))[0, 4, 4], positions.table[4])
 
 
+@pytest.mark.parametrize("kind", ["sincos3d", "learned"])
+def test_positions_between_tokens_lie_on_the_line_between_them(kind):
+    """Trilinear between the centres of tokens, the border held: along rows that is a line's interpolation."""
+    positions = Positions(kind, (1, 3, 1), 4)
+    with torch.no_grad():
+        positions.table.copy_(torch.tensor([[0.0], [10.0], [40.0]]).expand(3, 4))
+    found = positions((1, 6, 1))[:, 0].tolist()
+    assert found == pytest.approx([0.0, 2.5, 7.5, 17.5, 32.5, 40.0])
+
+
 def test_positions_without_a_grid_are_made_for_the_grid_at_hand():
     positions = Positions("sincos1d", None, 8)
     assert torch.equal(positions((2, 2, 2)), positions_table("sincos1d", (2, 2, 2), 8))

@@ -164,9 +164,18 @@ def test_erased_boxes_have_the_area_asked_for_and_hold_noise():
     assert made[made >= 0].std() == pytest.approx(255 / 12**0.5, rel=0.05)
 
 
-def test_strength_spreads_from_clip_to_clip(clip: Tensor):
-    weak, strong = (augment(clip, KEYS, Augment(2, magnitude, 0.0, 1.0)) for magnitude in (1.0, 9.0))
-    assert not torch.allclose(weak, strong)
+def test_strengths_are_normal_around_the_magnitude_and_stay_in_range(monkeypatch: pytest.MonkeyPatch):
+    """timm's "mstd": the magnitude of an operation is drawn from a normal distribution, then cut to [0, 10]."""
+    seen: list[Tensor] = []
+    monkeypatch.setattr(transforms, "OPERATIONS", {"one": lambda clip, m, s: seen.append(m) or clip})
+    keys = torch.arange(4000)
+    for spread in (0.0, 0.5, 20.0):
+        randaugment(torch.zeros(len(keys), 3, 1, 1, 1), keys, Augment(1, 7.0, spread, 1.0))
+    fixed, published, wide = (10 * values for values in seen)
+    assert torch.allclose(fixed, torch.tensor(7.0))
+    assert published.mean().item() == pytest.approx(7.0, abs=0.03)
+    assert published.std().item() == pytest.approx(0.5, rel=0.05)
+    assert (wide.min().item(), wide.max().item()) == (0.0, 10.0)
 
 
 @pytest.mark.gpu

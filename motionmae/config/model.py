@@ -52,7 +52,7 @@ class Model:
     """Hidden width of a block's perceptron over the token width, in the encoder and the decoder."""
     positions: PositionsKind = "sincos3d"
     """How positions enter: sines separable in time, row and column; VideoMAE's sines over the flattened index;
-    or learned."""
+    or learned, by the encoder alone: the decoder keeps fixed sines (sincos3d)."""
     norm: bool = True
     """LayerNorm at the end of the encoder (VideoMAE's fine-tuned models pool first and normalise in the head)."""
     decoder: Decoder = field(default_factory=Decoder)

@@ -29,11 +29,11 @@ class Optim:
     """Muon's peak learning rate, above 0, at most 1; its updates are of one size, so it is not scaled by the batch. It
     rises and falls in step with lr."""
     lr_start: float = 1e-6
-    """Learning rate at the first step, not scaled by the batch."""
+    """Learning rate at the first step, for 256 clips as lr."""
     lr_end: float = 1e-5
-    """Learning rate at the last step, not scaled by the batch."""
+    """Learning rate at the last step, for 256 clips as lr."""
     warmup_epochs: float = 40.0
-    """Epochs in which the rate rises."""
+    """Epochs in which the rate rises; where the run is not longer, a tenth of it."""
     weight_decay: float = 0.05
     """Decoupled weight decay of matrices; biases, norms, positions and mask tokens have none."""
     betas: tuple[float, float] = (0.9, 0.95)

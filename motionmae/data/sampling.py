@@ -66,12 +66,13 @@ def views(count: int, offsets: Sequence[int], number: int, short: Short) -> list
 
 
 def crop_box(height: int, width: int, draws: Sequence[float], scales: Sequence[float]) -> Box:
-    """A multi-scale crop: two neighbouring scales of the short side, at a random place.
+    """A multi-scale crop: one of the pairs of equal or neighbouring scales of the short side, at a random place.
 
-    Wang et al., 2016, arXiv 1608.00859, section 3.2; the place is uniform here. Four draws in [0, 1).
+    Wang et al., 2016, arXiv 1608.00859, section 3.2; the place is uniform here. Four draws in [0, 1); the second has no
+    use.
     """
-    first = int(draws[0] * len(scales))
-    second = min(max(first + int(draws[1] * 3) - 1, 0), len(scales) - 1)
+    pairs = [(a, b) for a in range(len(scales)) for b in range(len(scales)) if abs(a - b) <= 1]
+    first, second = pairs[int(draws[0] * len(pairs))]
     short = min(height, width)
     rows, columns = max(1, round(short * scales[first])), max(1, round(short * scales[second]))
     return int(draws[2] * (height - rows + 1)), int(draws[3] * (width - columns + 1)), rows, columns

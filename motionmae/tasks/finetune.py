@@ -180,12 +180,12 @@ def watching(
 def describe(
     config: Finetune, plan: optim.Plan, classifier: Classifier, videos: Videos, used: int, here: Runtime
 ) -> str:
-    """What is about to happen, in three lines."""
+    """What is about to happen, in a few lines."""
     millions = sum(value.numel() for value in classifier.parameters()) / 1e6
     precision = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[here.dtype]
     return (
         f"{videos.told()}, {used} used, clips of {config.data.frames} x {config.data.size} x {config.data.size}\n"
         f"{millions:.1f} M parameters from {config.init}, on {here.device} in {precision}\n"
         f"{plan.steps} steps of {plan.batch} clips = {plan.micro} x {plan.accumulation} accumulated x {plan.ranks} "
-        f"ranks, peak learning rate {plan.lr:.2e}, into {config.run.out}"
+        f"ranks, into {config.run.out}\n{optim.told(plan, config.optim)}"
     )

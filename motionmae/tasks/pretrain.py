@@ -79,7 +79,7 @@ def describe(config: Pretrain, plan: optim.Plan, objective: Reconstruction, told
         f"{math.prod(grid) - hidden} visible, {hidden} masked ({mask.kind}, {mask.ratio}), {predicted} predicted\n"
         f"encoder {encoder:.1f} M parameters, {whole:.1f} M with the decoder, on {here.device} in {precision}\n"
         f"{plan.steps} steps of {plan.batch} clips = {plan.micro} x {plan.accumulation} accumulated x {plan.ranks} "
-        f"ranks, peak learning rate {plan.lr:.2e} = {config.optim.lr:.2e} x {plan.batch} / 256, into {config.run.out}"
+        f"ranks, into {config.run.out}\n{optim.told(plan, config.optim)}"
     )
 
 

@@ -48,8 +48,29 @@ def plan(optim: Optim, run: Run, videos: int, repeats: int, ranks: int) -> Plan:
     steps = optim.steps if optim.steps is not None else math.ceil(optim.epochs * videos * repeats / optim.batch)
     if steps < 1:
         raise MotionMAEError(f"the run would have {steps} steps; raise --optim.epochs or set --optim.steps")
-    warmup = round(steps * optim.warmup_epochs / optim.epochs)
+    warmup = round(steps * (0.1 if endless(optim) else optim.warmup_epochs / optim.epochs))
     return Plan(steps, warmup, optim.batch, micro, share // micro, ranks, optim.lr * optim.batch / 256, videos)
+
+
+def endless(optim: Optim) -> bool:
+    """Whether the warm-up is no shorter than the run and would never reach its peak: then a tenth is taken."""
+    return 0 < optim.epochs <= optim.warmup_epochs
+
+
+def told(plan: Plan, optim: Optim) -> str:
+    """The plan's learning rates in a line, and a second one where its warm-up is not the one asked for."""
+    scale = plan.batch / 256
+    start, end = optim.lr_start * scale, optim.lr_end * scale
+    text = (
+        f"learning rate from {start:.2e} in {plan.warmup} steps to {plan.lr:.2e}, then down to {end:.2e}: "
+        f"{optim.lr_start:.2e}, {optim.lr:.2e} and {optim.lr_end:.2e} x {plan.batch} / 256"
+    )
+    if endless(optim):
+        text += (
+            f"\nwarning: a warm-up of {optim.warmup_epochs:g} epochs (--optim.warmup-epochs) is no shorter than the "
+            f"run of {optim.epochs:g}; it is shortened to a tenth of the run, {plan.warmup} steps"
+        )
+    return text
 
 
 def check_muon(optim: Optim) -> None:
@@ -62,11 +83,16 @@ def check_muon(optim: Optim) -> None:
 
 
 def learning_rate(step: int, plan: Plan, optim: Optim) -> float:
-    """The rate of step 0 … steps - 1: a line up to the peak, then half a cosine down (Loshchilov, 2016, 1608.03983)."""
+    """The rate of step 0 … steps - 1: a line up to the peak, then half a cosine down (Loshchilov, 2016, 1608.03983).
+
+    All three rates are for 256 clips and are multiplied by batch / 256, as in VideoMAE's code (`run_mae_pretraining.py`
+    and `run_class_finetuning.py`: lr, min_lr, warmup_lr).
+    """
+    start, end = optim.lr_start * plan.batch / 256, optim.lr_end * plan.batch / 256
     if step < plan.warmup:
-        return optim.lr_start + (plan.lr - optim.lr_start) * step / plan.warmup
+        return start + (plan.lr - start) * step / plan.warmup
     done = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
-    return optim.lr_end + (plan.lr - optim.lr_end) * 0.5 * (1 + math.cos(math.pi * done))
+    return end + (plan.lr - end) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def parameter_groups(module: nn.Module, optim: Optim, peak: float, layer_decay: float = 1.0) -> list[Group]:
