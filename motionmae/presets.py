@@ -11,6 +11,7 @@ from motionmae.config import (
     BenchLoop,
     BenchPretrain,
     BenchSegment,
+    Compute,
     Data,
     Decoder,
     Demo,
@@ -29,6 +30,7 @@ from motionmae.config import (
     Prepare,
     Pretrain,
     Probe,
+    Propagation,
     Report,
     Run,
     Scan,
@@ -36,9 +38,11 @@ from motionmae.config import (
     SegmentDavis,
     SegmentScore,
     SegmentVideo,
+    Study,
     Target,
     Viewing,
 )
+from motionmae.grids import GRIDS
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,35 @@ def _finetune() -> dict[str, Finetune]:
     }
 
 
+# Our own: small enough for a grid of runs on a processor, with an optimiser by which both heads learn in 1,000 steps.
+STUDY = Study(
+    base=Pretrain(
+        model=replace(SIZES["tiny"], size=48),
+        mask=Mask(kind="random", ratio=0.75, decode_ratio=0.5),
+        target=Target(appearance_floor=0.05, motion="signed"),
+        data=Data(sampling="uniform", stride=1, flip=False, scales=(1.0,), cache=True, workers=0),
+        optim=Optim(kind="muon", batch=64, steps=1000, lr=4e-3, clip=1.0),
+        run=Run(threads=1, log_every=25, save_every=500, inspect_every=10**6),
+    ),
+    probe=Probe(
+        kinds=("logistic", "knn"),
+        pool=("mean", "time", "grid"),
+        views=Viewing(clips=1, crops=1, sampling="uniform", stride=1),
+        compute=Compute(threads=1, workers=0),
+    ),
+    finetune=replace(
+        FINETUNE["tiny"],
+        optim=replace(FINETUNE["tiny"].optim, kind="muon", steps=600),
+        run=Run(threads=1, log_every=25, inspect_every=10**6),
+    ),
+    davis=SegmentDavis(propagation=Propagation(short=160), overlays=False),
+)
+
+
+def _study() -> dict[str, Study]:
+    return {name: replace(STUDY, grid=name, out="runs/study") for name in GRIDS}
+
+
 COMMANDS: dict[str, Command] = {
     "demo": Command("Make videos, pretrain, measure and report: the whole chain in minutes on a CPU.", {"": Demo()}),
     "scan": Command("Examine a folder: what videos are there, and what can be used.", {"": Scan()}),
@@ -210,6 +243,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "finetune": Command("Learn to tell the classes of labelled videos, from a pretrained encoder.", _finetune()),
     "motions": Command("Cut real clips that are labelled by motion alone from any videos.", {"": Motions()}),
+    "study": Command("Run a grid of pretraining runs, measure each alike, and make one table.", _study()),
     "probe": Command("Measure a frozen encoder by k-NN and small classifiers on its features.", {"": Probe()}),
     "predict": Command("Tell the classes of any video, as a whole or along its time.", {"": Predict()}),
     "embed": Command("Make vectors of any videos: a table of clips, seconds or videos.", {"": Embed()}),

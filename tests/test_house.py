@@ -20,14 +20,15 @@ FILES = sorted(ROOT.rglob("*.py"))
 FREE = {"errors", "files", "config", "noise", "stored", "__version__"}
 MAY = {
     "cli": {"presets", "tasks"},
-    "presets": set(),
+    "presets": {"grids"},
+    "grids": set(),
     "tasks": {
         "presets", "inference", "training", "report", "evaluation", "objectives", "data", "library", "models", "video",
-        "runtime",
+        "runtime", "grids",
     },
     "inference": {"evaluation", "data", "library", "models", "video", "runtime"},
     "training": {"data", "library", "video", "runtime"},
-    "report": {"evaluation", "library", "video"},
+    "report": {"evaluation", "library", "video", "grids"},
     "evaluation": {"library", "models", "video"},
     "objectives": {"models"},
     "data": {"library", "video"},

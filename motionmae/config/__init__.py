@@ -52,6 +52,7 @@ from motionmae.config.segmentation import (
     SegmentScore,
     SegmentVideo,
 )
+from motionmae.config.study import Measure, Study
 
 __all__ = [
     "Adjacent",
@@ -81,6 +82,7 @@ __all__ = [
     "Map",
     "Mask",
     "MaskKind",
+    "Measure",
     "Mix",
     "Model",
     "MotionKind",
@@ -113,6 +115,7 @@ __all__ = [
     "SegmentVideo",
     "Short",
     "Stored",
+    "Study",
     "Target",
     "TestData",
     "Viewing",

@@ -113,3 +113,34 @@ def _round_up(value: float) -> float:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 4, 8, 10) if step * power >= value * 0.9999)
+
+
+def dots(panels: Sequence[tuple[str, dict[str, Sequence[float]]]]) -> str:
+    """Panels side by side over common rows: a dot for each value, in percent, and a stroke at each row's mean."""
+    names = list(dict.fromkeys(name for _, rows in panels for name in rows))
+    left, wide, gap, high, top = 170.0, 200.0, 30.0, 24.0, 40.0
+    tall, total = top + high * len(names) + 30, left + (wide + gap) * len(panels)
+    drawn = [
+        f'<text x="{left - 10}" y="{top + high * at + 16}" text-anchor="end">{html.escape(name)}</text>'
+        for at, name in enumerate(names)
+    ]
+    for turn, (title, rows) in enumerate(panels):
+        start, most = left + turn * (wide + gap), _round_up(max(value for values in rows.values() for value in values))
+        drawn.append(f'<text x="{start}" y="20" font-weight="600">{html.escape(title)}</text>')
+        for part in range(5):
+            x, y = start + wide * part / 4, top + high * len(names)
+            drawn.append(f'<line x1="{x}" x2="{x}" y1="{top}" y2="{y}" stroke="#8884"/>')
+            drawn.append(f'<text x="{x}" y="{y + 18}" text-anchor="middle">{most * part / 4:.3g}</text>')
+        for at, name in enumerate(names):
+            y, values = top + high * at + 12, rows.get(name, ())
+            for value in values:
+                drawn.append(f'<circle cx="{start + wide * value / most:.1f}" cy="{y}" r="3.5" fill="{COLOURS[0]}99"/>')
+            if values:
+                x = start + wide * sum(values) / len(values) / most
+                place = f'x1="{x:.1f}" x2="{x:.1f}" y1="{y - 8}" y2="{y + 8}"'
+                drawn.append(f'<line {place} stroke="{COLOURS[1]}" stroke-width="2"/>')
+    style = "font:12px system-ui,sans-serif;fill:#667"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total:.0f} {tall:.0f}" role="img">'
+        f"<style>text{{{style}}}</style>{''.join(drawn)}</svg>"
+    )

@@ -1,0 +1,112 @@
+"""`motionmae study`: a named grid of runs, each pretrained and measured alike, as one table.
+
+Its one rule: a cell that has failed is a row with its reason, and costs no other cell anything.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from motionmae.config import Study
+from motionmae.errors import MotionMAEError
+from motionmae.files import write_json
+from motionmae.grids import GRIDS
+from motionmae.report import study as report
+from motionmae.runtime import clock
+from motionmae.tasks.study import cells, timing
+from motionmae.tasks.study.cells import Cell
+from motionmae.training.log import plain, same_config
+
+
+def run(config: Study) -> None:
+    """Run what is missing of the grid, measure it, and make the table. Raises MotionMAEError where cells failed."""
+    grid, results = GRIDS[config.grid], Path(config.results)
+    unknown = [arm for arm in config.arms if arm not in grid.arms]
+    if unknown:
+        raise MotionMAEError(f"--arms {unknown[0]}: the grid {config.grid} has {', '.join(grid.arms)}")
+    if config.processes < 1 or not config.seeds:
+        raise MotionMAEError(f"--processes must be at least 1, it is {config.processes}, and --seeds name one or more")
+    failed: list[str] = []
+    if not config.tables:
+        claim(config)
+        wanted = [cell for cell in cells.of_grid(config) if cells.missing(config, cell)]
+        print(f"{config.grid}: {len(wanted)} of {len(cells.of_grid(config))} cells to do, into {config.results}")
+        failed = work(config, wanted)
+        if config.timed:
+            timing.measure(config, results / "steps.json")
+    print(report.write(config.grid, results, config.page))
+    if failed:
+        raise MotionMAEError(
+            f"{len(failed)} of {len(cells.of_grid(config))} cells failed, first {failed[0]}; the others are kept, and "
+            "the same command tries again"
+        )
+
+
+def claim(config: Study) -> None:
+    """Write down what the cells of the folders have in common, or check that it is what is there.
+
+    That is the base, and how each measure was taken that has been asked for so far.
+    """
+    here: dict[str, Any] = {"base": plain(config.base)}
+    for name in config.measures:
+        section = {"attentive": "probe"}.get(name, name)
+        here[section] = plain(getattr(config, section))
+        if name == "finetune":
+            here["fractions"] = list(config.fractions)
+    for folder, told in ((Path(config.out), here), (Path(config.results), anonymous(here))):
+        file = folder / "study.json"
+        try:
+            if not file.exists() and folder == Path(config.out) and folder.is_dir() and any(folder.iterdir()):
+                raise MotionMAEError(f"--out {folder}: holds something else than a study; choose another folder")
+            there = json.loads(file.read_text()) if file.exists() else {}
+            known = {name: value for name, value in there.items() if name in told}
+            same_config(known, {name: told[name] for name in known}, f"{folder} holds a study", "choose another folder")
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(file, there | told)
+        except (OSError, json.JSONDecodeError) as error:
+            raise MotionMAEError(f"{file}: cannot be used ({error})") from error
+
+
+def anonymous(settings: Any) -> Any:
+    """Without the names of this machine's files and folders: what is published says what was done, not where."""
+    if isinstance(settings, dict):
+        hidden = ("path", "root", "test", "out", "model", "init", "fetched")
+        return {
+            name: "" if name in hidden and isinstance(value, str) else anonymous(value)
+            for name, value in settings.items()
+        }
+    return settings
+
+
+def work(config: Study, wanted: list[Cell]) -> list[str]:
+    """Do the cells, `config.processes` at a time, each in a process of its own; says which failed, and why."""
+    context, begun = multiprocessing.get_context("spawn"), time.perf_counter()
+    waiting, running, failed, done = list(wanted), {}, [], 0
+    try:
+        while waiting or running:
+            while waiting and len(running) < config.processes:
+                cell = waiting.pop(0)
+                process = context.Process(target=cells.work, args=(config, cell), name=cell.name)
+                process.start()
+                running[process.sentinel] = (process, cell)
+            for sentinel in wait(list(running)):
+                process, cell = running.pop(sentinel)
+                process.join()
+                done += 1
+                why = cells.reason(config, cell, process.exitcode)
+                if process.exitcode == cells.STOPPED:
+                    raise KeyboardInterrupt
+                if why:
+                    failed.append(f"{cell.name}: {why}")
+                told = f"failed: {why}" if why else "done"
+                print(f"{done}/{len(wanted)}  {cell.name} {told}, {clock(time.perf_counter() - begun)}", flush=True)
+    finally:
+        for process, _ in running.values():
+            process.terminate()  # as a stop by the user: a run saves where it is
+            process.join()
+    return failed
