@@ -13,11 +13,12 @@ import torch
 import zoo
 
 from motionmae import noise
-from motionmae.config import Data
+from motionmae.config import Data, Model, Pretrain, Target
 from motionmae.data import clips
 from motionmae.data.clips import Clips, Views
 from motionmae.data.loading import Order, loader
 from motionmae.errors import MotionMAEError
+from motionmae.tasks.pretrain import clips_of
 from motionmae.video import reading as video
 
 PLAIN = Data(stride=2, flip=False, scales=(1.0,), workers=0)
@@ -198,3 +199,28 @@ def test_views_cover_time_and_space_without_chance(files: list[Path], data: Data
     cut.write_bytes(files[0].read_bytes()[:500])
     with pytest.raises(MotionMAEError, match=r"cut\.mp4"):
         Views([cut], data, OFFSETS, 48)[0]
+
+
+def test_a_clip_that_starts_again_tells_its_frames_numbers(files: list[Path]):
+    offsets = [8 * step for step in range(4)]
+    (sample,) = Clips(files, replace(PLAIN, short="loop"), offsets, 48, 0)[(0, 0)]
+    assert sample["numbers"].tolist() == [0, 8, 16, 4]
+    dataset = Clips(files, PLAIN, offsets, 48, 0)
+    assert "numbers" not in dataset[(0, 0)][0]
+    with video.open_video(files[0]) as opened:
+        assert dataset.choose(opened, [0.5]) == [0, 8, 16, 19]
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("gap", [1, 2, 5])
+def test_neighbours_in_the_source_are_the_gap_apart_in_spread_clips_too(files: list[Path], stride: int, gap: int):
+    config = Pretrain(
+        model=Model(4, 48, (2, 8, 8), 24, 1, 3),
+        target=Target(adjacent="video", gap=gap),
+        data=replace(PLAIN, sampling="uniform", stride=stride),
+    )
+    dataset = clips_of(config, files)
+    with video.open_video(files[4]) as opened:
+        numbers = dataset.choose(opened, dataset.draws(noise.key(0, 1)))
+    assert [min(number + gap, 23) for number in numbers[:4]] == numbers[4:]
+    assert all(6 * part <= number < 6 * part + 6 for part, number in enumerate(numbers[:4]))

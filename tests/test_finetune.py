@@ -183,7 +183,7 @@ def test_views_that_are_not_asked_for_are_those_of_the_models_own_run():
     assert views_of.settle(Viewing(clips=9), finetuned, SMALL) == Viewing(9, 3, "uniform", 1, None, "clamp", 4, 16)
     pretrained = {"data": asdict(Data(sampling="dense", stride=2, short="clamp"))}
     assert views_of.settle(Viewing(crops=1), pretrained, SMALL) == Viewing(5, 1, "dense", 2, None, "clamp", 4, 16)
-    assert views_of.settle(Viewing(), {}, SMALL) == Viewing(5, 3, "dense", 4, None, "loop", 4, 16)
+    assert views_of.settle(Viewing(), {}, SMALL) == Viewing(5, 3, "dense", 4, None, "clamp", 4, 16)
 
 
 def test_shuffled_keeps_the_frames_of_each_clip_and_one_frame_has_no_motion():

@@ -14,7 +14,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.encoder import to_unit
 from motionmae.models.tokens import patchify
-from motionmae.objectives.motion import difference
+from motionmae.objectives.motion import difference, predicted
 from motionmae.objectives.reconstruction import (
     Reconstruction,
     heads_of,
@@ -139,6 +139,30 @@ def test_a_velocity_on_its_cubes_scale_is_a_direction():
     now, after = objective.frames(batch_of()["clip"])
     wanted, _ = objective.wanted("motion", now, after, torch.arange(32).expand(4, -1))
     assert torch.allclose(wanted.square().sum(2), torch.tensor(2.0), atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["absolute", "velocity"])
+@pytest.mark.parametrize("adjacent", ["clip", "video"])
+def test_nothing_is_learnt_across_the_seam_of_a_video_that_starts_again(kind, adjacent):
+    """Frames 2, 3, 0, 1, and then 2: between 3 and 0 the video starts again."""
+    objective = objective_of(target=Target(motion=kind, adjacent=adjacent, motion_normalise="clip"))
+    numbers = torch.tensor([2, 3, 0, 1, 2] if adjacent == "clip" else [2, 3, 0, 1, 3, 0, 1, 2]).expand(4, -1)
+    batch = batch_of(frames=numbers.shape[1]) | {"numbers": numbers}
+    now, after, whole = objective.pairs(batch)
+    assert whole.tolist() == [[True, False, True, True]] * 4
+    assert torch.equal(now[:, :, 1], after[:, :, 1])
+    assert not torch.equal(now[:, :, 0], after[:, :, 0])
+    masked = torch.arange(32).expand(4, -1)
+    kept = predicted(whole, masked, (2, 4, 4), (2, 8, 8), objective.target)
+    each = 2 if kind == "velocity" else 192
+    assert kept[0, 3].tolist() == [True] * each + [False] * each
+    assert kept[:, 16:].all()
+    bias = objective.autoencoder.decoders[0].heads["motion"].bias
+    objective.draw = lambda now, after, keys: (masked[:, 16:], masked[:, :16])  # the first slot alone is hidden
+    objective(batch)["loss"].backward()
+    assert bias.grad is not None
+    assert bias.grad[:each].abs().min() > 0
+    assert bias.grad[each:].abs().max() == 0
 
 
 def test_a_ratio_is_the_loss_over_what_the_trivial_prediction_costs():

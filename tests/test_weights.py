@@ -97,8 +97,6 @@ def test_transformers_folder_gives_the_tokens_and_predictions_of_transformers(tm
 
 
 def test_saved_weights_load_back_equal_and_carry_their_config(tmp_path):
-    from dataclasses import asdict
-
     autoencoder = MotionMAE(SMALL)
     save(tmp_path / "a.safetensors", autoencoder, {"model": asdict(SMALL)})
     again = motionmae.load(tmp_path / "a.safetensors", train=True)

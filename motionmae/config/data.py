@@ -30,8 +30,9 @@ class Data:
     """Frames from one frame of a clip to the next, for dense sampling."""
     fps: float | None = None
     """Take videos as if they had so many frames per second, whatever their own rate, constant or not."""
-    short: Short = "loop"
-    """What to do with videos shorter than a clip: start again, or repeat the last frame."""
+    short: Short = "clamp"
+    """What to do with videos shorter than a clip: repeat the last frame (VideoMAE's), or start again; no motion is
+    learnt where one starts again."""
     repeats: int = 1
     """Clips taken from a video each time it is opened."""
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)

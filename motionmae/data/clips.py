@@ -75,7 +75,8 @@ def cut(video: Any, cuts: Sequence[Cut], size: int) -> list[UInt8[Tensor, "c t s
 class Clips(Dataset[list[Sample]]):
     """Random clips of videos, `data.repeats` for each opening; indexed by (epoch, index).
 
-    A sample is `clip`, uint8 [c t s s], its `key`, its `index` and, with labels, its `label`. A video that cannot be
+    A sample is `clip`, uint8 [c t s s], its `key`, its `index` and, with labels, its `label`; where videos may start
+    again (`data.short` loop) also `numbers`, int64 [t], those of its frames in the video. A video that cannot be
     read is replaced by another that the same key picks, told on stderr and counted in `failures`; where more than
     `data.bad_share` of the reads of all workers fail (and at least ten), MotionMAEError stops the run.
     """
@@ -151,7 +152,11 @@ class Clips(Dataset[list[Sample]]):
             cuts = [Cut(self.choose(video, draws), *self.place(draws)) for draws in drawn]
             clips = cut(video, cuts, self.size)
         label = {"label": self.labels[index]} if self.labels else {}
-        return [{"clip": clip, "key": key, "index": index, **label} for clip, key in zip(clips, keys, strict=True)]
+        samples = [{"clip": clip, "key": key, "index": index, **label} for clip, key in zip(clips, keys, strict=True)]
+        if self.data.short == "loop":
+            for sample, wish in zip(samples, cuts, strict=True):
+                sample["numbers"] = torch.tensor(wish.numbers)
+        return samples
 
     def choose(self, video: Any, draws: Sequence[float]) -> list[int]:
         """The numbers of the clip's frames."""

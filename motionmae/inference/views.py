@@ -25,7 +25,7 @@ Reorder = Callable[[Clip, Int[Tensor, " b"]], Clip]
 
 SHUFFLE_STREAM = 30
 # The usual test of Kinetics (Feichtenhofer et al., 2018, arXiv 1812.03982), for files that do not say how to test them.
-USUAL = Viewing(clips=5, crops=3, sampling="dense", stride=4, short="loop")
+USUAL = Viewing(clips=5, crops=3, sampling="dense", stride=4, short="clamp")
 
 
 def _backwards(clip: Clip, keys: Int[Tensor, " b"]) -> Clip:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from motionmae.config import MotionKind, Target
 from motionmae.errors import MotionMAEError
 from motionmae.models.encoder import to_unit
-from motionmae.models.tokens import Cube, patchify, take
+from motionmae.models.tokens import Cube, Grid, patchify, take
 
 DIAGONAL = 1e-5
 """Added to the mean squares of the gradients of pixels in [0, 1]: where they are below 0.003 a pixel nothing moves."""
@@ -35,6 +35,21 @@ def neighbours(
             f"gap={target.gap} need {wanted}"
         )
     return clip[:, :, :frames], clip[:, :, start : start + frames]
+
+
+def seamless(numbers: Int[Tensor, "b t2"], frames: int, target: Target) -> Bool[Tensor, "b t"]:
+    """Where the later frame does not come before: elsewhere the video has started again between the two."""
+    now, after = neighbours(numbers[:, None, :, None, None], frames, target)
+    return (after >= now)[:, 0, :, 0, 0]
+
+
+def predicted(
+    seamless: Bool[Tensor, "b t"], ids: Int[Tensor, "b m"], grid: Grid, cube: Cube, target: Target
+) -> Bool[Tensor, "b m p"]:
+    """Which numbers of the motion at `ids` are of frames without a seam."""
+    slots = seamless.unflatten(1, (grid[0], cube[0]))[:, :, pairs(target, cube)]
+    kept = take(slots, ids // (grid[1] * grid[2]))
+    return kept.repeat_interleave(outputs(target, cube) // kept.shape[2], dim=2)
 
 
 def pairs(target: Target, cube: Cube) -> slice:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from motionmae.config import Distance, Loss, Mask, Target
@@ -21,7 +21,7 @@ from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.encoder import to_unit, training_grid
 from motionmae.models.tokens import Cube, clip_grid, patchify, put, take, unpatchify
 from motionmae.objectives import masking
-from motionmae.objectives.motion import energy, motion, neighbours, outputs, pairs
+from motionmae.objectives.motion import energy, motion, neighbours, outputs, pairs, predicted, seamless
 from motionmae.objectives.scales import Scale, denormalise, normalise, scale_by_clip, scale_by_cube
 
 DISTANCES: dict[Distance, Callable[..., Tensor]] = {
@@ -44,7 +44,10 @@ def heads_of(loss: Loss, target: Target, cube: Cube) -> dict[str, int]:
 
 
 class Reconstruction(nn.Module):
-    """A batch to its losses: `clip`, [b c t h w] with the frames that close the last difference, and `key`, [b]."""
+    """A batch to its losses: `clip`, [b c t h w] with the frames that close the last difference, and `key`, [b].
+
+    Where `numbers`, [b t], say that a video starts again within a clip, no motion is wanted across that seam.
+    """
 
     def __init__(self, autoencoder: MotionMAE, mask: Mask, target: Target, loss: Loss):
         super().__init__()
@@ -55,14 +58,19 @@ class Reconstruction(nn.Module):
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Float[Tensor, ""]]:
         """`loss`, each part, and each part over its trivial baseline (`…_ratio`): below 1 something was learnt."""
-        now, after = self.frames(batch["clip"])
+        now, after, whole = self.pairs(batch)
         visible, masked = self.draw(now, after, batch["key"])
         masked = masking.thin(masked, self.mask.decode_ratio, batch["key"])
         predictions = self.autoencoder(now, visible, masked)
         total, parts = torch.zeros((), device=now.device), {}
         for name, prediction in predictions.items():
             wanted, _ = self.wanted(name, now, after, masked)
-            part = self.distance(prediction.float(), wanted)
+            prediction = prediction.float()
+            if name == "motion" and whole is not None:
+                cube = self.autoencoder.config.cube
+                kept = predicted(whole, masked, clip_grid(now, cube), cube, self.target)
+                prediction, wanted = prediction * kept, wanted * kept
+            part = self.distance(prediction, wanted)
             total = total + getattr(self.loss, name) * part
             parts |= {name: part.detach(), f"{name}_ratio": part.detach() / self.baseline(name, wanted)}
         return {"loss": total, **parts}
@@ -82,6 +90,17 @@ class Reconstruction(nn.Module):
     def frames(self, clip: Shaped[Tensor, "b c t2 h w"]) -> tuple[Tensor, Tensor]:
         """The frames that the encoder sees, and the frame after each."""
         return neighbours(clip, self.autoencoder.config.frames, self.target)
+
+    def pairs(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Bool[Tensor, "b t"] | None]:
+        """`frames` of the batch, and which have no seam before the later one, None where no clip has any.
+
+        A frame before a seam stands still: it is its own later frame.
+        """
+        now, after = self.frames(batch["clip"])
+        if "numbers" not in batch:
+            return now, after, None
+        whole = seamless(batch["numbers"], self.autoencoder.config.frames, self.target)
+        return now, torch.where(whole[:, None, :, None, None], after, now), whole
 
     def draw(self, now: Tensor, after: Tensor, keys: Int[Tensor, " b"]) -> masking.Split:
         """Visible and masked indices for a batch."""
@@ -135,7 +154,7 @@ class Reconstruction(nn.Module):
         a whole cube. Predictions at hidden tokens are put back on the true cube's scale, as a normalised target does
         not say it; what is visible, and motion that is not predicted, is the truth.
         """
-        now, after = self.frames(batch["clip"])
+        now, after, _ = self.pairs(batch)
         visible, masked = self.draw(now, after, batch["key"])
         cube, grid = self.autoencoder.config.cube, clip_grid(now, self.autoencoder.config.cube)
         original = patchify(to_unit(now, torch.float32), cube)

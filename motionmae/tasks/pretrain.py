@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,8 +54,11 @@ def fit_videos(config: Pretrain, videos: Videos) -> bool:
 
 def clips_of(config: Pretrain, files: Sequence[Path]) -> Clips:
     """The videos as pretraining clips: the encoder's frames and those that close the differences."""
-    offsets = pretraining_offsets(config.model.frames, config.data.stride, config.target.adjacent, config.target.gap)
-    return Clips(files, config.data, offsets, config.model.size, config.seed)
+    data, target = config.data, config.target
+    if data.sampling == "uniform":  # the stride then only tells a part's frame from its neighbours, `gap` after it
+        data = replace(data, stride=max(data.stride, target.gap + 1))
+    offsets = pretraining_offsets(config.model.frames, data.stride, target.adjacent, target.gap)
+    return Clips(files, data, offsets, config.model.size, config.seed)
 
 
 def build(config: Pretrain) -> Reconstruction:
