@@ -14,8 +14,8 @@ import torch
 import zoo
 
 from motionmae.video import reading as video
-from motionmae.video.packets import _tables
 from motionmae.video.reading import Video, VideoError, probe, read_frames
+from motionmae.video.table import _tables
 from motionmae.video.writing import write_video
 
 
@@ -190,10 +190,10 @@ def test_time_is_bounded(tmp_path: Path):
 
 
 def test_tables_of_packets_are_forgotten_beyond_a_bound(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("motionmae.video.packets.TABLE_FRAMES", 25)
+    monkeypatch.setattr("motionmae.video.table.TABLE_BYTES", 500)
     for i in range(4):
         probe(zoo.encode(tmp_path / f"{i}.mp4", "libx264", count=10))
-    assert sum(len(table.pts) for table in _tables.values()) <= 25
+    assert sum(table.nbytes for table in _tables.values()) <= 500
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from motionmae.models.encoder import VideoEncoder
 from motionmae.models.tokens import clip_grid
 from motionmae.models.weights import read
 from motionmae.runtime import Runtime
-from motionmae.video.packets import VideoError
+from motionmae.video.errors import VideoError
 from motionmae.video.reading import open_video
 
 Vectors = dict[int, Tensor]

@@ -13,7 +13,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.library.manifest import Entry
 from motionmae.library.processes import Failure, each
 from motionmae.video import frames as folder
-from motionmae.video.reading import Video, VideoError, VideoInfo, probe
+from motionmae.video.reading import Video, VideoError, VideoInfo, probe, read_frames
 
 _NAMES = """3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m2ts m4v mj2 mjpeg mkv mov mp4 mpe mpeg mpg mts mxf
 nut obu ogg ogm ogv qt rm rmvb ts vob webm wmv"""
@@ -74,7 +74,10 @@ def label_of(path: str, root: str | os.PathLike[str]) -> str:
 
 
 def examine(path: str, full: bool = False, limit: float = 60.0) -> Entry:
-    """What a file is and whether it can be used; `full` decodes every frame. `limit` bounds the seconds."""
+    """What a file is and whether it can be used; `full` decodes every frame. `limit` bounds the seconds.
+
+    Frames are also read from the middle, as training reads them: what decodes in order need not be found by place.
+    """
     entry, limit = _failed(path, "ok", full), seconds_for(path, full, limit)
     try:
         info = probe(path, limit)
@@ -83,6 +86,8 @@ def examine(path: str, full: bool = False, limit: float = 60.0) -> Entry:
             return replace(entry, status=info.missing)
         if full:
             entry = replace(entry, **_decoded(path, info, limit))
+        if entry.usable:
+            _picked(path, entry.frames, 8 if full else 2, limit)
         return replace(entry, status="one frame") if entry.usable and entry.frames == 1 else entry
     except VideoError as error:
         return replace(entry, status=error.reason)
@@ -109,6 +114,12 @@ def _decoded(path: str, info: VideoInfo, limit: float) -> dict[str, Any]:
     if count < info.frames - max(2, info.frames // 50):
         return {"frames": count, "status": f"truncated: {count} of {info.frames} frames decode"}
     return {"frames": count}
+
+
+def _picked(path: str, count: int, parts: int, limit: float) -> None:
+    """Read a frame at the end of each of `parts` equal parts but the last, each by itself: raises VideoError."""
+    for number in sorted({count * part // parts for part in range(1, parts)}):
+        read_frames(path, [number], limit=limit)
 
 
 def _hash(path: str) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from motionmae.files import write_text
 from motionmae.report import page
-from motionmae.video.packets import VideoError
+from motionmae.video.errors import VideoError
 from motionmae.video.reading import open_video
 
 COLOURS = (*page.COLOURS, "#c2a500", "#0e8a9e", "#c0438f", "#7a5230", "#5a7d1a", "#33415c")

@@ -20,8 +20,8 @@ from motionmae.library.manifest import Entry, write_manifest
 from motionmae.library.prepare import Job, done, jobs, prepare, seconds_for
 from motionmae.library.processes import Failure, available, each
 from motionmae.library.sources import find
-from motionmae.video.packets import forget
 from motionmae.video.reading import open_video
+from motionmae.video.table import forget
 
 FREE = ("source", "workers", "root", "split")
 SAMPLED = 8

@@ -23,7 +23,7 @@ from motionmae.inference.nearest import duplicates, mean_of, nearest
 from motionmae.models.weights import load
 from motionmae.report.gallery import Shown, write_gallery
 from motionmae.runtime import Runtime
-from motionmae.video.packets import VideoError
+from motionmae.video.errors import VideoError
 
 MOST = 10_000
 """Pairs of near-duplicates that are listed."""

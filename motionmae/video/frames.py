@@ -16,8 +16,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from motionmae.errors import MotionMAEError
+from motionmae.video.errors import VideoError
 from motionmae.video.images import open_image
-from motionmae.video.packets import VideoError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 RATE = Fraction(30)

@@ -1,4 +1,4 @@
-"""Packets and pictures of a video file, below `video.py`: what is in it, and where decoding starts for a picture.
+"""Packets and pictures of a video file, below `reading.py`: what is in it, and where decoding starts for a picture.
 
 Its one rule: nothing is believed that has not been checked. Where the times in the container are not those of the
 pictures, the table says so, and the reader decodes from the start and counts.
@@ -11,10 +11,7 @@ import os
 import re
 import stat
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -22,8 +19,10 @@ import av.error
 import numpy as np
 from av.stream import Disposition
 
-from motionmae.errors import MotionMAEError
 from motionmae.video import images, origin
+from motionmae.video.damage import STRICT, unneeded
+from motionmae.video.errors import VideoError
+from motionmae.video.table import NONE, Table, listed, recall, remember
 
 # Containers of video; FFmpeg would also "open" playlists (which name other files and addresses), text and pictures.
 FORMATS = (
@@ -37,39 +36,9 @@ SKIPPABLE = frozenset(("h264", "mpeg4", "mpeg1video", "mpeg2video"))
 # Containers with one packet a picture and its time beside it; in others the first pictures are decoded to make sure.
 TRUSTED = frozenset(("mov", "matroska", "ivf", "flv"))
 MAX_PACKETS = 20_000_000
-TABLE_FRAMES = 1 << 19
 CHECKED = 8
 NEAR = 300
 LATE = "not done after {:g} s"
-NONE = np.iinfo(np.int64).min
-
-
-class VideoError(MotionMAEError):
-    """A file that cannot be read as asked; `reason` is the message without the file's name."""
-
-    def __init__(self, path: str | os.PathLike[str], reason: str):
-        self.path, self.reason = os.fspath(path), reason
-        super().__init__(f"{self.path if self.path.isprintable() else repr(self.path)}: {reason}")
-
-    def __reduce__(self):
-        return VideoError, (self.path, self.reason)
-
-
-@dataclass(frozen=True)
-class Table:
-    """The packets of a video stream in the order of decoding, and its pictures in the order of presentation (int64)."""
-
-    pts: np.ndarray  # of each packet, in ticks
-    dts: np.ndarray
-    keys: np.ndarray  # packets that are key frames
-    times: np.ndarray  # of each picture, in ticks
-    packet: np.ndarray  # each picture's packet
-    key: np.ndarray  # the key frame's packet from which each picture can be decoded
-    timed: bool  # whether the times are the pictures' own
-    seekable: bool  # whether decoding may start at key frames
-
-
-_tables: OrderedDict[tuple[str, int, int], Table] = OrderedDict()
 
 
 class Lost(Exception):
@@ -91,15 +60,15 @@ class Source:
         self.deadline = time.monotonic() + limit  # fetching has bounds of its own
         try:
             found = _regular(self.path, self.file)
-            self._open()
+            self.open()
         except BaseException:
             self._let_go()
             raise
         name = (os.path.abspath(self.path), 0 if self.held else found.st_mtime_ns, found.st_size)
         try:
-            if name not in _tables:
-                _remember(name, self._list())
-            self.table = _tables[name]
+            known = recall(name)
+            self.table = self._list() if known is None else known
+            remember(name, self.table)
         except BaseException:
             self.close()
             raise
@@ -114,31 +83,7 @@ class Source:
         if self.held:
             self.held.close()
 
-    def missing(self) -> str:
-        """In words, what the header claims and the file does not hold; empty where nothing is known to be missing."""
-        name, held = self.container.format.name, len(self.table.pts)
-        if name == "avi" and not self.part:
-            with open(self.path, "rb") as file:
-                claimed, size = int.from_bytes(file.read(8)[4:], "little") + 8, os.path.getsize(self.path)
-            return f"truncated: {size} of {claimed} bytes" if size < claimed else ""
-        if name.startswith("matroska") and self.table.timed and len(self.container.streams) == 1:
-            times, tick = self.table.times, self.stream.time_base or Fraction(0)
-            ends, claimed = float(times[-1] * tick), (self.container.duration or 0) / 1e6
-            step = ends / max(1, len(times))
-            return f"truncated: ends after {ends:.1f} of {claimed:.1f} s" if ends < 0.97 * claimed - 3 * step else ""
-        claimed = self.stream.frames if name.startswith("mov") else 0
-        if held < (enough := claimed - max(2, claimed / 50)):
-            held = self._stored()
-        return f"truncated: holds {held} of {claimed} frames" if held < enough else ""
-
-    def _stored(self) -> int:
-        """The packets in an mp4, also those that its edit list hides: a trimmed copy lacks nothing."""
-        self._open(ignore_editlist="1")
-        held = sum(1 for _ in self._demux())
-        self._open()
-        return held
-
-    def _open(self, **more: str) -> None:
+    def open(self, **more: str) -> None:
         """Open the container at its start and choose the stream; `more` are FFmpeg's options."""
         if self.container is not None:
             self.container.close()
@@ -161,12 +106,14 @@ class Source:
         if why := images.too_large(self.stream.codec_context.height, self.stream.codec_context.width):
             self.container.close()
             raise VideoError(self.path, f"pictures {why}")
-        self.stream.codec_context.options = {"max_pixels": str(images.MOST_PIXELS)}  # where the size changes on the way
+        self.codec = self.stream.codec_context.codec.canonical_name
         self.stream.codec_context.thread_type, self.stream.codec_context.thread_count = "SLICE", 1
-        self.packets: Iterator[av.Packet] = self._demux()
-        self.position = 0
+        strict = {"err_detect": "explode"} if self.codec in STRICT else {}
+        self.stream.codec_context.options = {"max_pixels": str(images.MOST_PIXELS), **strict}  # sizes change on the way
+        self.packets: Iterator[av.Packet] = self.demux()
+        self.position = self.inside = 0
 
-    def _demux(self) -> Iterator[av.Packet]:
+    def demux(self) -> Iterator[av.Packet]:
         """The packets from where the container stands, without empty ones: bounded in number and time."""
         packets = self.container.demux(self.stream)
         for number in range(MAX_PACKETS):
@@ -185,15 +132,13 @@ class Source:
 
     def _list(self) -> Table:
         """List the packets and find out whether pictures can be found by time."""
-        held = [(p.pts, p.dts, p.is_keyframe, p.is_discard) for p in self._demux()]
-        pts = np.array([NONE if p[0] is None else p[0] for p in held], dtype=np.int64)
-        dts = np.array([NONE if p[1] is None else p[1] for p in held], dtype=np.int64)
-        keys = np.flatnonzero([p[2] for p in held])
-        shown = np.flatnonzero([not p[3] for p in held])
-        if not len(keys) or not len(shown):
-            raise VideoError(self.path, "no key frame in it" if len(shown) else "no frames in it")
+        held = listed(self.demux())
+        pts, keys, order = held.pts, held.keys, held.shown
+        if not len(keys) or not len(order):
+            raise VideoError(self.path, "no key frame in it" if len(order) else "no frames in it")
         codec, name = self.stream.codec_context, self.container.format.name.split(",")[0]
-        order = shown[np.argsort(pts[shown], kind="stable")]
+        order = order[order >= keys[0]] if self.codec in SEEKABLE else order
+        order = order[np.argsort(pts[order], kind="stable")]
         timed = bool((pts != NONE).all()) and len(np.unique(pts)) == len(pts)
         timed = timed and not (name == "avi" and codec.has_b_frames)
         unsorted = codec.has_b_frames and (np.diff(pts) > 0).all()  # times of decoding, given as times of showing
@@ -201,17 +146,18 @@ class Source:
             first = [frame.pts for frame in itertools.islice(self.frames(), CHECKED)]
             order = order[pts[order] >= first[0]] if first and first[0] is not None else order
             timed = len(first) > 0 and pts[order[: len(first)]].tolist() == first
-        self.position = len(held)  # whatever was read: seek before reading on
-        seekable = timed and codec.codec.canonical_name in SEEKABLE
-        key = _needed(pts, keys, order) if seekable else np.zeros_like(order)
-        return Table(pts, dts, keys, pts[order], order, key, timed, seekable)
+        self.position = len(pts)  # whatever was read: seek before reading on
+        return Table(pts, keys, held.key_dts, order, timed, timed and self.codec in SEEKABLE)
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """Decode from the start. What fails before the first picture (a recording cut open) is passed over."""
-        self._open()
-        decoded = False
+        """Decode from the start. What a recording that was cut open has before its first key frame is passed over, and
+        what fails before the first picture."""
+        self.open()
+        decoded, started = False, self.codec not in SEEKABLE
         for packet in itertools.chain(self.packets, [None]):
             self.position += 1
+            if not (started := started or packet is None or packet.is_keyframe):
+                continue
             try:
                 frames = self._decode(packet)
             except VideoError:
@@ -224,9 +170,11 @@ class Source:
     def _decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
         """The pictures that come out after this packet; None asks for those still inside."""
         try:
-            return self.stream.codec_context.decode(packet)
+            frames = self.stream.codec_context.decode(packet)
         except av.error.FFmpegError as error:
             raise VideoError(self.path, f"undecodable at packet {self.position - 1}: {error.strerror}") from error
+        self.inside = max(0, self.inside + (packet is not None) - len(frames))
+        return frames
 
     def between(self, first: int, needed: Sequence[int]) -> Iterator[av.VideoFrame]:
         """The pictures of the `needed` packets (sorted), and of others on the way there from key frame `first`."""
@@ -237,15 +185,27 @@ class Source:
         self.position = first
         codec, pts, wanted, skipping = self.stream.codec_context, self.table.pts, set(needed), None
         codec.flush_buffers()
-        lean = codec.codec.canonical_name in SKIPPABLE
+        self.inside = 0
         for packet in itertools.islice(self.packets, max(needed) - first + 1):
             if packet.pts != pts[self.position]:
                 raise Lost
-            if lean and skipping != (skip := self.position not in wanted):
+            skip = self.codec in SKIPPABLE and self.position not in wanted and self._unneeded(packet)
+            if skip != skipping and self.codec in SKIPPABLE:
                 codec.skip_frame, skipping = "NONREF" if skip else "DEFAULT", skip
             self.position += 1
-            yield from self._decode(packet)
+            frames = self._decode(packet)
+            if skip and self.codec == "h264":
+                self.inside -= 1
+            yield from frames
         yield from self._decode(None)
+
+    def _unneeded(self, packet: av.Packet) -> bool:
+        """Whether the picture of a packet may be passed over. H.264's decoder, told to pass such pictures over, says
+        nothing of broken ones that others need: so those are picked here. Others tell for themselves."""
+        if self.codec != "h264":
+            return True
+        about = self.stream.codec_context.extradata or b""
+        return unneeded(bytes(packet), (about[4] & 3) + 1 if len(about) > 4 and about[0] == 1 else 0)
 
     def plainly(self, wanted: Sequence[int]) -> int:
         """Open the file anew and decode these pictures (sorted) to RGB in the plainest way: the ceiling of a reader.
@@ -253,10 +213,10 @@ class Source:
         All pictures from the key frame on are decoded, as by a reader that knows where to look but nothing more.
         Returns how many of the wanted ones came.
         """
-        self._open()
+        self.open()
         table, found = self.table, 0
-        if table.seekable and table.key[wanted[0]]:
-            self.container.seek(int(table.pts[table.key[wanted[0]]]), stream=self.stream)
+        if table.seekable and (first := table.start(wanted[0])):
+            self.container.seek(int(table.pts[first]), stream=self.stream)
         times, last = set(table.times[list(wanted)].tolist()), int(table.times[wanted[-1]])
         for number, frame in enumerate(self.container.decode(self.stream)):
             if frame.pts in times if table.timed else number in wanted:
@@ -269,16 +229,17 @@ class Source:
     def _jump(self, first: int) -> None:
         """Seek so that key frame `first` is the next packet."""
         time_of = int(self.table.pts[first])
-        place = time_of if self.table.dts[first] == NONE else int(self.table.dts[first])
+        decoded = int(self.table.key_dts[np.searchsorted(self.table.keys, first)])
+        place = time_of if decoded == NONE else decoded
         for back in (0, 2, None):
             if back is None:
-                self._open()
+                self.open()
             else:
                 try:
                     self.container.seek(place - int(back / (self.stream.time_base or 1)), stream=self.stream)
                 except av.error.FFmpegError:
                     continue
-                self.packets = self._demux()
+                self.packets = self.demux()
             for packet in self.packets:
                 if packet.pts == time_of:
                     self.packets, self.position = itertools.chain([packet], self.packets), first
@@ -286,26 +247,6 @@ class Source:
                 if packet.is_keyframe and packet.pts is not None and packet.pts > time_of:
                     break
         raise Lost
-
-
-def _needed(pts: np.ndarray, keys: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """For each picture the last key frame that is decoded and shown no later than it: where its decoding may start."""
-    place = np.searchsorted(keys, order, side="right") - 1
-    while (early := (place > 0) & (pts[keys[place]] > pts[order])).any():
-        place[early] -= 1
-    return keys[np.maximum(place, 0)]
-
-
-def forget() -> None:
-    """Drop all lists of packets, so that the next opening of a file makes its own: for measuring."""
-    _tables.clear()
-
-
-def _remember(name: tuple[str, int, int], table: Table) -> None:
-    """Keep the table for the file's next opening, and forget the oldest beyond TABLE_FRAMES frames in all."""
-    _tables[name] = table
-    while len(_tables) > 1 and sum(len(kept.pts) for kept in _tables.values()) > TABLE_FRAMES:
-        _tables.popitem(last=False)
 
 
 def _located(path: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Probe, read and write videos: with `packets.py` below it, the only file that knows the decoder.
+"""Probe and read videos: what the rest of the house asks.
 
 Its one rule: frame i is the i-th frame of decoding the whole file from its start, whatever the container says. To get
 it without decoding everything, the packets are listed once (no decoding), the times of their pictures sorted, and
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 import av
@@ -21,9 +20,12 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from torch import Tensor
 
+from motionmae.video.damage import judged
+from motionmae.video.errors import VideoError, door
 from motionmae.video.frames import Images
+from motionmae.video.header import VideoInfo, missing
 from motionmae.video.images import too_large
-from motionmae.video.packets import Lost, Source, VideoError
+from motionmae.video.packets import Lost, Source
 
 Real = int | float | Fraction
 
@@ -31,32 +33,6 @@ __all__ = ["Video", "VideoError", "VideoInfo", "probe", "read_frames"]
 
 MAX_BYTES = 8 << 30
 _reformatter = VideoReformatter()  # one for all reads of a process
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What is known about a video without decoding it."""
-
-    frames: int
-    """Pictures in the container; decoding may yield fewer where the file is damaged."""
-    rate: Fraction
-    """Frames per second, on average."""
-    constant: bool
-    """Whether all frames last equally long, to within the container's rounding."""
-    duration: Fraction
-    """Seconds from the first frame's start to the last one's end."""
-    height: int
-    """Rows of a frame as shown: after rotation and the sample aspect ratio."""
-    width: int
-    """Columns of a frame as shown."""
-    codec: str
-    """FFmpeg's name of the codec, or `images` for a folder of frames."""
-    keyframe_spacing: int
-    """The largest number of frames from one key frame to the next."""
-    audio: bool
-    """Whether there is sound."""
-    missing: str = ""
-    """What the container claims to hold and does not, in words; empty where nothing is known to be missing."""
 
 
 def open_video(path: str | os.PathLike[str], limit: float = 60.0) -> Video | Images:
@@ -70,7 +46,7 @@ def probe(path: str | os.PathLike[str], limit: float = 60.0) -> VideoInfo:
 
     `limit` bounds the time in seconds. Raises VideoError for what is not a readable video.
     """
-    with open_video(path, limit) as video:
+    with open_video(path, limit) as video, door(path):
         if isinstance(video, Video):
             return video.info()
         height, width = video.shape
@@ -100,11 +76,13 @@ class Video:
     def __init__(self, path: str | os.PathLike[str], limit: float = 60.0):
         """`limit` bounds the seconds from now on, and again those from the start of each `read`: any method raises
         VideoError when they are over."""
-        self.source = Source(path, limit)
+        with door(path):
+            self.source = Source(path, limit)
         self.path, self.table = self.source.path, self.source.table
         try:
-            self.shape = self._shape()
-        except VideoError:
+            with door(path):
+                self.shape = self._shape()
+        except BaseException:
             self.source.close()
             raise
 
@@ -115,7 +93,7 @@ class Video:
         self.source.close()
 
     def __len__(self) -> int:
-        return len(self.table.times)
+        return len(self.table)
 
     def read(self, indices: Sequence[int] | None = None) -> UInt8[Tensor, "t h w c"]:
         """The frames of these numbers, or all; see `read_frames`."""
@@ -132,6 +110,10 @@ class Video:
 
         In any order, and again from the first where the way by the times turns out wrong: the last one counts.
         """
+        with door(self.path):
+            yield from self._pictures(indices)
+
+    def _pictures(self, indices: Iterable[int] | None) -> Iterator[tuple[int, np.ndarray]]:
         self.source.deadline = time.monotonic() + self.source.limit  # a long video may be read for longer, bit by bit
         if indices is None:
             missing, coming = {0}, self._count(None)
@@ -149,15 +131,17 @@ class Video:
 
     def walk(self) -> Iterator[UInt8[np.ndarray, "h w c"]]:
         """All frames from the start, one at a time; none where none decodes."""
-        return (picture for _, picture in self._count(None))
+        with door(self.path):
+            yield from (picture for _, picture in self._count(None))
 
     def count(self) -> tuple[int, str]:
         """How many frames decode from the start on, and why the next one does not; "" at the end."""
         number = 0
         try:
-            for number, frame in enumerate(self.source.frames(), 1):
-                if frame.is_corrupt:
-                    return number - 1, f"frame {number - 1} is damaged"
+            with door(self.path):
+                for number, (_, damaged) in enumerate(judged(self.source.frames(), self.source, self.source.codec), 1):
+                    if damaged:
+                        return number - 1, f"frame {number - 1} is damaged"
         except VideoError as error:
             return number, error.reason
         return number, ""
@@ -167,8 +151,8 @@ class Video:
         if not self.table.timed:
             places = [int((Fraction(second) + self.slack) * self.rate) for second in seconds]
             return [min(max(place, 0), len(self) - 1) for place in places]
-        ticks = [int((Fraction(second) + self.slack) / self.tick) + int(self.table.times[0]) for second in seconds]
-        return np.clip(np.searchsorted(self.table.times, ticks, side="right") - 1, 0, len(self) - 1).tolist()
+        first = self.table.time(0)
+        return self.table.shown(int((Fraction(second) + self.slack) / self.tick) + first for second in seconds)
 
     @property
     def duration(self) -> Fraction:
@@ -184,7 +168,8 @@ class Video:
         """Seconds from the first frame's start to each frame's."""
         if not self.table.timed:
             return [number / self.rate for number in range(len(self))]
-        return [int(time - self.table.times[0]) * self.tick for time in self.table.times]
+        times = self.table.times
+        return [step * self.tick for step in (times - times[0]).tolist()]
 
     @property
     def tick(self) -> Fraction:
@@ -205,7 +190,7 @@ class Video:
         claimed = Fraction(self.source.stream.average_rate or self.source.stream.guessed_rate or 25)
         if not self.table.timed or len(self) < 2:
             return claimed
-        measured = (len(self) - 1) / (int(self.table.times[-1] - self.table.times[0]) * self.tick)
+        measured = (len(self) - 1) / ((self.table.time(-1) - self.table.time(0)) * self.tick)
         near = self.constant and abs(claimed / measured - 1) < Fraction(1, 100)
         return claimed if near else measured.limit_denominator(100_000)
 
@@ -226,7 +211,7 @@ class Video:
             codec=self.source.stream.codec_context.codec.canonical_name,
             keyframe_spacing=int(spacing.max()) if len(spacing) else 0,
             audio=bool(self.source.container.streams.audio),
-            missing=self.source.missing(),
+            missing=missing(self.source),
         )
 
     def _shape(self) -> tuple[int, int]:
@@ -245,9 +230,10 @@ class Video:
     def _count(self, wanted: Sequence[int] | None) -> Iterator[tuple[int, np.ndarray]]:
         """Decode from the start and count: the wanted frames (sorted), or all."""
         chosen = set(wanted or ())
-        for number, frame in enumerate(self.source.frames()):
+        for number, (frame, damaged) in enumerate(judged(self.source.frames(), self.source, self.source.codec)):
             if wanted is None or number in chosen:
-                yield number, self._picture(frame, number)
+                yield number, self._picture(frame, number, damaged)
+            del frame
             if wanted is not None and number >= wanted[-1]:
                 return
 
@@ -255,30 +241,44 @@ class Video:
         """The wanted frames (sorted) by their times; by counting where the times do not keep their promise."""
         table, runs, reach = self.table, [], -1
         for index in wanted:
-            if not runs or table.key[index] > reach:
+            if not runs or table.start(index) > reach:
                 runs.append([])
             runs[-1].append(index)
             reach = max(reach, int(table.packet[index]))
         found = 0
         try:
             for run in runs:
-                names = {int(table.times[index]): index for index in run}
-                latest = None
-                for frame in self.source.between(int(table.key[run].min()), table.packet[run].tolist()):
-                    if frame.pts is None or (latest is not None and frame.pts <= latest):
-                        raise Lost
-                    latest = frame.pts
-                    if frame.pts in names:
-                        found += 1
-                        yield names[frame.pts], self._picture(frame, names[frame.pts])
+                for number, picture in self._run(run):
+                    found += 1
+                    yield number, picture
         except Lost:
             found = 0
         if found < len(wanted):
             yield from self._count(wanted)
 
-    def _picture(self, frame: av.VideoFrame, number: int) -> UInt8[np.ndarray, "h w c"]:
+    def _run(self, run: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """The frames of one stretch (sorted), from the key frame before them; from the one before that where decoding
+        from there meets damage, which may be the key frame's own fault: not each is what the container says it is."""
+        names, left = {self.table.time(index): index for index in run}, set(run)
+        for earlier in (0, 1):
+            first, latest = min(self.table.start(index, earlier) for index in left), None
+            coming = self.source.between(first, self.table.packet[sorted(left)].tolist())
+            for frame, damaged in judged(coming, self.source, self.source.codec):
+                if frame.pts is None or (latest is not None and frame.pts <= latest):
+                    raise Lost
+                latest, number = frame.pts, names.get(frame.pts)
+                if number in left:
+                    if damaged and not earlier and first != self.table.start(number, 1):
+                        break
+                    left.remove(number)
+                    yield number, self._picture(frame, number, damaged)
+                del frame
+            if not left:
+                return
+
+    def _picture(self, frame: av.VideoFrame, number: int, damaged: bool) -> UInt8[np.ndarray, "h w c"]:
         """The frame as RGB, with square pixels and turned as it is shown."""
-        if frame.is_corrupt:
+        if damaged:
             raise VideoError(self.path, f"frame {number} is damaged")
         height, width = self.shape
         picture = _reformatter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()

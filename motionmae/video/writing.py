@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from motionmae.files import replacing
-from motionmae.video.packets import VideoError
+from motionmae.video.errors import VideoError
 from motionmae.video.reading import Real
 
 # Light to decode for sparse reads: no picture needs a B picture, and no arithmetic coding. 1.6x faster, 4 % larger.

@@ -17,8 +17,9 @@ from motionmae.data.loading import Order, loader
 from motionmae.errors import MotionMAEError
 from motionmae.library.processes import available
 from motionmae.library.sources import find
-from motionmae.video.packets import Source, forget
+from motionmae.video.packets import Source
 from motionmae.video.reading import VideoInfo, probe
+from motionmae.video.table import forget
 
 LONG, LARGE = 60, 400
 """Frames between key frames, and pixels of the short side, above which preparing pays."""

@@ -1,0 +1,34 @@
+"""The error of a video, and the one door of reading: what goes wrong behind it is a VideoError with the file's name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from motionmae.errors import MotionMAEError
+
+
+class VideoError(MotionMAEError):
+    """A file that cannot be read as asked; `reason` is the message without the file's name."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str):
+        self.path, self.reason = os.fspath(path), reason
+        super().__init__(f"{self.path if self.path.isprintable() else repr(self.path)}: {reason}")
+
+    def __reduce__(self):
+        return VideoError, (self.path, self.reason)
+
+
+@contextmanager
+def door(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn whatever is raised within into a VideoError of this file: decoders raise errors of every kind."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except MemoryError as error:
+        raise VideoError(path, "needs more memory than there is") from error
+    except Exception as error:
+        told = " ".join(str(error).split())
+        raise VideoError(path, f"unreadable ({type(error).__name__}{': ' if told else ''}{told})") from error
