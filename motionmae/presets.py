@@ -17,6 +17,7 @@ from motionmae.config import (
     Demo,
     Embed,
     Evaluate,
+    Export,
     Finetune,
     Labelled,
     Loss,
@@ -249,5 +250,9 @@ COMMANDS: dict[str, Command] = {
     "embed": Command("Make vectors of any videos: a table of clips, seconds or videos.", {"": Embed()}),
     "search": Command("Find the videos most like a query, or near-duplicates, in a table of vectors.", {"": Search()}),
     "map": Command("Draw a table of vectors as a map: what is alike lies near.", {"": Map()}),
+    "export": Command(
+        "Write a model for other programs: transformers, ONNX, PyTorch alone, plain weights.",
+        {kind: Export(kind) for kind in ("hf", "onnx", "pt2", "weights")},
+    ),
     "evaluate": Command("Test a fine-tuned model on labelled videos.", {"": Evaluate()}),
 }

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from motionmae.config.data import Augment, BenchData, Data, Motions, Prepare, Sampling, Scan, Short
 from motionmae.config.embedding import By, Embed, Engine, Map, Pooling, Projection, Search, Stored
+from motionmae.config.exporting import Export, ExportKind, Written
 from motionmae.config.model import (
     Adjacent,
     Decoder,
@@ -75,6 +76,8 @@ __all__ = [
     "Engine",
     "Entry",
     "Evaluate",
+    "Export",
+    "ExportKind",
     "Features",
     "Finetune",
     "Labelled",
@@ -119,6 +122,7 @@ __all__ = [
     "Target",
     "TestData",
     "Viewing",
+    "Written",
     "from_dict",
 ]
 

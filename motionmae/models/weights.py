@@ -20,6 +20,7 @@ from torch import Tensor
 from motionmae import stored
 from motionmae.config import Model, from_dict
 from motionmae.errors import MotionMAEError
+from motionmae.models import hub
 from motionmae.models.autoencoder import TARGETS, MotionMAE
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.foreign import images, transformers, videomae
@@ -88,7 +89,7 @@ def read(
     path: str | Path, heads: int | None = None, size: int | None = None, decoder_heads: int | None = None
 ) -> Checkpoint:
     """Any checkpoint, in our names and on the CPU, whose shapes fit its config and whose numbers are finite."""
-    path = Path(path)
+    path = hub.local(path)
     if not path.exists():
         raise MotionMAEError(f"{path}: there is no such checkpoint or run folder")
     try:

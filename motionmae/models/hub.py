@@ -1,0 +1,39 @@
+"""Models of the Hugging Face hub: `hf://USER/NAME`, fetched into the hub library's own cache.
+
+Its one rule: only an address that the user typed is fetched, and of it only weights and JSON, never code.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from motionmae.errors import MotionMAEError
+
+SCHEME = "hf://"
+WANTED = ("*.safetensors", "*.json", "*.bin", "*.pth", "*.pt")
+
+
+def local(path: str | os.PathLike[str]) -> Path:
+    """The path itself, or for `hf://USER/NAME` and `hf://USER/NAME@REVISION` where the fetched files lie.
+
+    A repository that holds one file of weights and no config.json stands for that file. Raises MotionMAEError where it
+    cannot be had.
+    """
+    text = os.fspath(path)
+    if not text.startswith(SCHEME):
+        return Path(text)
+    name, _, revision = text.removeprefix(SCHEME).partition("@")
+    if name.count("/") != 1 or not all(name.split("/")):
+        raise MotionMAEError(f"{text}: expected hf://USER/NAME, or hf://USER/NAME@REVISION")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise MotionMAEError(f"{text}: needs the hub's library: pip install 'motionmae[hub]'") from error
+    try:
+        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(WANTED)))
+    except Exception as error:  # the library raises its own, requests' and the system's
+        told = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise MotionMAEError(f"{text}: cannot be fetched ({told})") from error
+    files = [file for file in folder.iterdir() if file.suffix in (".safetensors", ".pth", ".pt")]
+    return files[0] if len(files) == 1 and not (folder / "config.json").is_file() else folder
