@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import tyro
 
@@ -96,11 +97,44 @@ def parse(args: list[str]) -> tuple[str, Any]:
             return "", None
         else:
             raise MotionMAEError(f"{prog}: there is no choice {rest[0]!r}; the choices are {', '.join(default)}")
-    about = COMMANDS[command].summary
+    about, rest = COMMANDS[command].summary, switched(rest, set(switches(default)))
     try:
         return command, tyro.cli(type(default), default=default, args=rest, prog=prog, description=about)
     finally:
         sys.stdout.flush()  # a help page ends the program
+
+
+def switches(config: Any, prefix: str = "") -> Iterator[str]:
+    """The options of a config's booleans, without their dashes: data.flip."""
+    hints = get_type_hints(type(config), include_extras=True)
+    for field in fields(config):
+        value, name = getattr(config, field.name), prefix + field.name.replace("_", "-")
+        if is_dataclass(value):
+            lifted = any(getattr(note, "name", None) == "" for note in get_args(hints[field.name])[1:])
+            yield from switches(value, prefix if lifted else f"{name}.")
+        elif isinstance(value, bool):
+            yield name
+
+
+def switched(args: list[str], names: set[str]) -> list[str]:
+    """The arguments with `--data.flip False` or `--data.flip=False` as `--data.no-flip`; True is the bare option."""
+    made: list[str] = []
+    for arg in args:
+        *before, option = made or [""]
+        word = option.removeprefix("--").replace("_", "-")
+        if option.startswith("--") and word in names and arg.lower() in ("true", "false"):
+            made = [*before, option if arg.lower() == "true" else negative(word)]
+        elif arg.startswith("--") and "=" in arg and arg[2:].partition("=")[0].replace("_", "-") in names:
+            made += switched(arg.split("=", 1), names)
+        else:
+            made.append(arg)
+    return made
+
+
+def negative(name: str) -> str:
+    """The option that turns a boolean off: data.no-flip."""
+    *parts, last = name.split(".")
+    return "--" + ".".join((*parts, f"no-{last}"))
 
 
 def overview() -> str:

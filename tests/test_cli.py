@@ -139,6 +139,39 @@ def test_pretraining_a_folder_leaves_a_run_that_resumes_loads_and_refuses_anothe
         encoder(torch.zeros(1, 3, 8, 20, 32))
 
 
+def flags():
+    """Every boolean of every config: command line up to it, its name, and how to read it."""
+    for command, entry in COMMANDS.items():
+        for choice, config in entry.choices.items():
+            if not isinstance(config, dict) and (choice in ("", "tiny", "davis", "video", "data", "loop")):
+                for name in cli.switches(config):
+                    yield [command, choice][: 1 + bool(choice)], name
+
+
+def read(config, name: str):
+    """The boolean of that name, also where its section's name is left out on the command line."""
+    for part in name.replace("-", "_").split("."):
+        if not hasattr(config, part):
+            config = next(v for v in vars(config).values() if hasattr(v, part))
+        config = getattr(config, part)
+    return config
+
+
+@pytest.mark.parametrize(("start", "name"), list(flags()), ids=lambda value: str(value))
+def test_a_boolean_takes_both_forms(start, name):
+    on, off = f"--{name}", cli.negative(name)
+    for wanted, forms in (
+        (True, ([on], [on, "True"], [f"{on}=true"])),
+        (False, ([off], [on, "False"], [f"{on}=false"])),
+    ):
+        for form in forms:
+            assert read(cli.parse([*start, *form])[1], name) is wanted, form
+
+
+def test_a_word_after_another_option_is_left_alone():
+    assert cli.switched(["--out", "False", "--data.flip", "x"], {"data.flip"}) == ["--out", "False", "--data.flip", "x"]
+
+
 def test_every_command_line_of_the_readme_and_docs_names_a_command_and_options_that_exist():
     root = Path(__file__).parents[1]
     lines = [
