@@ -65,6 +65,8 @@ def told(plan: Plan, optim: Optim) -> str:
         f"learning rate from {start:.2e} in {plan.warmup} steps to {plan.lr:.2e}, then down to {end:.2e}: "
         f"{optim.lr_start:.2e}, {optim.lr:.2e} and {optim.lr_end:.2e} x {plan.batch} / 256"
     )
+    if optim.kind == "muon":
+        text += f"\nMuon for hidden matrices, to {optim.lr_hidden:.2e} (--optim.lr-hidden), AdamW for the rest"
     if endless(optim):
         text += (
             f"\nwarning: a warm-up of {optim.warmup_epochs:g} epochs (--optim.warmup-epochs) is no shorter than the "
