@@ -225,6 +225,12 @@ def test_what_does_not_fit_is_one_sentence_that_names_it(tmp_path, reason):
         motionmae.load(tmp_path / "a.pth", heads=3)
 
 
+def test_what_is_not_known_is_left_behind_with_a_warning_where_that_is_asked_for(tmp_path):
+    torch.save({"model": pretraining() | {"rubbish": random(1)}, "args": ARGS}, tmp_path / "a.pth")
+    with pytest.warns(UserWarning, match="holds rubbish, which no layout that is known here has: left behind"):
+        motionmae.load(tmp_path / "a.pth", heads=3, strict=False)
+
+
 @pytest.fixture(scope="module")
 def theirs():
     transformers = pytest.importorskip("transformers")

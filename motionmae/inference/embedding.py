@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from motionmae.models.encoder import VideoEncoder
 from motionmae.models.tokens import clip_grid
 from motionmae.models.weights import read
 from motionmae.runtime import Runtime
+from motionmae.video import origin
 from motionmae.video.errors import VideoError
 from motionmae.video.reading import open_video
 
@@ -182,7 +184,10 @@ def stream(
 ) -> Iterator[tuple[int, Embedding]]:
     """The videos' rows and vectors, each video when it is done, with its number. Videos are decoded ahead."""
     workers = min(compute.workers, len(files))
-    pieces = DataLoader(Stream(files, plan, compute.batch), batch_size=None, num_workers=workers)
+    knowing = partial(origin.learn_in, origin.told()) if workers else None
+    pieces = DataLoader(
+        Stream(files, plan, compute.batch), batch_size=None, num_workers=workers, worker_init_fn=knowing
+    )
     open_: dict[int, tuple[list[Window], dict[int, list[Tensor]]]] = {}
     for piece in pieces:
         seen, parts = open_.setdefault(piece.place, ([], {layer: [] for layer in plan.layers}))

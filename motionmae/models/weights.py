@@ -41,6 +41,7 @@ def load(
     heads: int | None = None,
     size: int | None = None,
     decoder_heads: int | None = None,
+    strict: bool = True,
 ) -> VideoEncoder: ...
 @overload
 def load(
@@ -50,6 +51,7 @@ def load(
     heads: int | None = None,
     size: int | None = None,
     decoder_heads: int | None = None,
+    strict: bool = True,
 ) -> MotionMAE: ...
 def load(
     path: str | Path,
@@ -58,15 +60,17 @@ def load(
     heads: int | None = None,
     size: int | None = None,
     decoder_heads: int | None = None,
+    strict: bool = True,
 ) -> VideoEncoder | MotionMAE:
     """The encoder of a run folder or checkpoint, in eval mode on the CPU, float32; with `train`, the whole autoencoder.
 
     `path` is a run folder (its newest checkpoint), one of our files or sharded folders, a file of VideoMAE's family or
     of an image transformer, or what transformers has written. A run with `optim.ema` gives the weights' running mean.
-    `heads`, `size` (pixels) and `decoder_heads` are needed only for foreign files that do not say them.
+    `heads`, `size` (pixels) and `decoder_heads` are needed only for foreign files that do not say them; without
+    `strict`, tensors that no known layout has are left behind.
     Raises MotionMAEError, naming the path, where there is no such checkpoint, where it is damaged or does not fit.
     """
-    found = read(path, heads, size, decoder_heads)
+    found = read(path, heads, size, decoder_heads, strict)
     if not train:
         encoder = VideoEncoder(found.model)
         fill(encoder, {name[8:]: value for name, value in found.state.items() if name.startswith("encoder.")}, path)
@@ -86,7 +90,11 @@ def save(path: str | Path, module: torch.nn.Module, config: dict[str, Any]) -> N
 
 
 def read(
-    path: str | Path, heads: int | None = None, size: int | None = None, decoder_heads: int | None = None
+    path: str | Path,
+    heads: int | None = None,
+    size: int | None = None,
+    decoder_heads: int | None = None,
+    strict: bool = True,
 ) -> Checkpoint:
     """Any checkpoint, in our names and on the CPU, whose shapes fit its config and whose numbers are finite."""
     path = hub.local(path)
@@ -97,7 +105,7 @@ def read(
         if _is_ours(file):
             return _ours(file)
         foreign = open_foreign(file)
-        found = _converted(foreign, Told(heads, size, decoder_heads))
+        found = _converted(foreign, Told(heads, size, decoder_heads, strict))
         _agree(found, {name: tuple(value.shape) for name, value in found.state.items()}, file)
         _finite(found.state, file)
         return found

@@ -71,6 +71,11 @@ def learn(addresses: Mapping[str, tuple[str, float]]) -> None:
     _addresses.update(addresses)
 
 
+def learn_in(addresses: Mapping[str, tuple[str, float]], _: int) -> None:
+    """`learn`, as the first thing of a loader's worker, whose number does not matter."""
+    learn(addresses)
+
+
 def is_fetched(file: str) -> bool:
     """Whether a file is the place of an address."""
     return file in _addresses

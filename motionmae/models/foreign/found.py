@@ -20,6 +20,8 @@ class Told:
     """Height and width in pixels of the clips that it was made for."""
     decoder_heads: int | None = None
     """Attention heads of the decoder."""
+    strict: bool = True
+    """Whether a tensor that no layout has is an error; else it is left behind with a warning."""
 
 
 @dataclass(frozen=True)

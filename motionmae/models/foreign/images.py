@@ -38,7 +38,7 @@ def is_image(foreign: Foreign) -> bool:
 def convert(foreign: Foreign, told: Told) -> Checkpoint:
     """The encoder for clips of 16 frames, in cubes of two. Raises MotionMAEError for what our encoder cannot be."""
     path, state = foreign.path, unwrapped(foreign.state)
-    ours = renamed(state, TOPS, LEFT, path)
+    ours = renamed(state, TOPS, LEFT, path, told.strict)
     kernel, table = ours["encoder.embed.weight"], ours.pop("encoder.positions.table", None)
     if kernel.shape[1] != 3 or kernel.shape[2] != kernel.shape[3]:
         raise MotionMAEError(f"{path}: is not of square patches of RGB: {tuple(kernel.shape)}")

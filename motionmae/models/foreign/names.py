@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,13 @@ def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def renamed(state: Mapping[str, Tensor], tops: Mapping[str, str], left: Iterable[str], path: Path) -> dict[str, Tensor]:
+def renamed(
+    state: Mapping[str, Tensor], tops: Mapping[str, str], left: Iterable[str], path: Path, strict: bool
+) -> dict[str, Tensor]:
     """The state in our names, in float32.
 
     `tops` are patterns of names outside the blocks, or of the blocks' list (which end in a dot), and what they become;
-    `left` are patterns of what is left behind. Raises MotionMAEError for a name that is neither.
+    `left` are patterns of what is left behind. A name that is neither is an error or, if not `strict`, a warning.
     """
     found: dict[str, Tensor] = {}
     scales: list[tuple[str, Tensor]] = []
@@ -79,7 +82,10 @@ def renamed(state: Mapping[str, Tensor], tops: Mapping[str, str], left: Iterable
             unknown.append(name)
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-        raise MotionMAEError(f"{path}: holds {', '.join(unknown[:3])}{more}, which no layout that is known here has")
+        told = f"{path}: holds {', '.join(unknown[:3])}{more}, which no layout that is known here has"
+        if strict:
+            raise MotionMAEError(f"{told}; load(…, strict=False) leaves them behind")
+        warnings.warn(f"{told}: left behind", stacklevel=2)
     for stem, scale in scales:
         if f"{stem}.weight" not in found or found[f"{stem}.weight"].ndim != 2 or scale.ndim != 1:
             raise MotionMAEError(f"{path}: holds a scale for {stem}, but not the layer that it scales")

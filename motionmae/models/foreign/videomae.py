@@ -44,7 +44,7 @@ LEFT = (
 def convert(foreign: Foreign, told: Told) -> Checkpoint:
     """A file of VideoMAE's family in our names. Raises MotionMAEError for what it is not or does not say."""
     path = foreign.path
-    ours = renamed(unwrapped(foreign.state), TOPS, LEFT, path)
+    ours = renamed(unwrapped(foreign.state), TOPS, LEFT, path, told.strict)
     kernel = ours.get("encoder.embed.weight")
     if kernel is None or kernel.ndim != 5:
         raise MotionMAEError(f"{path}: is no checkpoint that is known here: it has no patch_embed.proj.weight of cubes")
