@@ -5,22 +5,23 @@ Its one rule: a cell that has failed is a row with its reason, and costs no othe
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from motionmae.config import Study
+from motionmae.config import Finetune, Pretrain, Probe, SegmentDavis, Study, from_dict
 from motionmae.errors import MotionMAEError
-from motionmae.files import write_json
+from motionmae.files import read_json, write_json
 from motionmae.grids import GRIDS
 from motionmae.report import study as report
 from motionmae.runtime import clock
 from motionmae.tasks.study import cells, timing
 from motionmae.tasks.study.cells import Cell
 from motionmae.training.log import plain, same_config
+
+SECTIONS = {"base": Pretrain, "probe": Probe, "finetune": Finetune, "davis": SegmentDavis}
 
 
 def run(config: Study) -> None:
@@ -54,22 +55,26 @@ def claim(config: Study) -> None:
     """
     here: dict[str, Any] = {"base": plain(config.base)}
     for name in config.measures:
-        section = {"attentive": "probe"}.get(name, name)
+        section = "probe" if name == "attentive" else name
         here[section] = plain(getattr(config, section))
         if name == "finetune":
             here["fractions"] = list(config.fractions)
     for folder, told in ((Path(config.out), here), (Path(config.results), anonymous(here))):
         file = folder / "study.json"
-        try:
-            if not file.exists() and folder == Path(config.out) and folder.is_dir() and any(folder.iterdir()):
-                raise MotionMAEError(f"--out {folder}: holds something else than a study; choose another folder")
-            there = json.loads(file.read_text()) if file.exists() else {}
-            known = {name: value for name, value in there.items() if name in told}
-            same_config(known, {name: told[name] for name in known}, f"{folder} holds a study", "choose another folder")
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(file, there | told)
-        except (OSError, json.JSONDecodeError) as error:
-            raise MotionMAEError(f"{file}: cannot be used ({error})") from error
+        if not file.exists() and folder == Path(config.out) and folder.is_dir() and any(folder.iterdir()):
+            raise MotionMAEError(f"--out {folder}: holds something else than a study; choose another folder")
+        there = read_json(file) if file.exists() else {}
+        known = {name: complete(value, name) for name, value in there.items() if name in told}
+        same_config(known, {name: told[name] for name in known}, f"{folder} holds a study", "choose another folder")
+        write_json(file, there | told)
+
+
+def complete(section: Any, name: str) -> Any:
+    """A section as an earlier version wrote it, with the fields that have come since at their defaults."""
+    try:
+        return plain(from_dict(SECTIONS[name], section)) if name in SECTIONS else section
+    except (KeyError, TypeError) as error:
+        raise MotionMAEError(f"the study's {name} is of another version: its field {error} is not known") from error
 
 
 def anonymous(settings: Any) -> Any:

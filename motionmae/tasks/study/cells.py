@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from torch import nn
 
 from motionmae.config import Measure, Pretrain, Study
 from motionmae.errors import MotionMAEError
-from motionmae.files import write_json
+from motionmae.files import read_json, write_json
 from motionmae.grids import GRIDS, UNLEARNED_ARMS, UNTRAINED, arm_of
 from motionmae.models.weights import save
 from motionmae.report.run import read_metrics
@@ -65,12 +64,7 @@ def file_of(config: Study, cell: Cell) -> Path:
 def figures(config: Study, cell: Cell) -> dict[str, Any]:
     """The figures that there are of a cell; none where it has failed or not been done."""
     file = file_of(config, cell)
-    if not file.exists():
-        return {}
-    try:
-        found = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise MotionMAEError(f"{file}: is not readable as JSON ({error})") from error
+    found = read_json(file) if file.exists() else {}
     return {} if "failed" in found else found
 
 
@@ -106,7 +100,7 @@ def reason(config: Study, cell: Cell, code: int | None) -> str:
     if not code:
         return ""
     file = file_of(config, cell)
-    found = json.loads(file.read_text()) if file.exists() else {}
+    found = read_json(file) if file.exists() else {}
     if "failed" not in found:  # killed: nothing could be said from inside
         found = {"arm": cell.arm, "seed": cell.seed, "failed": f"its process ended with code {code}"}
         write_json(file, found)
@@ -192,7 +186,7 @@ def tuned(config: Study, cell: Cell, model: str) -> dict[str, Any]:
             run=replace(asked.run, out=str(folder)),
         )
         finetune.run(asked)
-        result = json.loads((folder / "evaluation" / "evaluation.json").read_text())
+        result = read_json(folder / "evaluation" / "evaluation.json")
         found[f"{fraction:g}"] = {"top1": result["top1"], "orders": result["orders"]}
     return found
 
@@ -201,7 +195,7 @@ def followed(config: Study, cell: Cell, model: str) -> dict[str, Any]:
     """The first masks of DAVIS sequences carried on by the frozen encoder."""
     folder = Path(cell.config.run.out) / "davis"
     davis.run(replace(config.davis, model=model, out=str(folder), overlays=False))
-    total = json.loads((folder / "scores.json").read_text())["global"]
+    total = read_json(folder / "scores.json")["global"]
     return {name: total[name] for name in ("J&F-Mean", "J-Mean", "F-Mean")}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 
 from motionmae.config import Pretrain, Study
 from motionmae.data.loading import collate
-from motionmae.files import write_json
+from motionmae.files import read_json, write_json
 from motionmae.library.sources import find
 from motionmae.runtime import Runtime, pick_device, pick_dtype
 from motionmae.tasks import pretrain
@@ -26,7 +25,7 @@ def measure(config: Study, path: Path) -> None:
     A figure is the median over turns of an arm's time over the reference's in the same turn; loading is left out, as it
     is the same for all.
     """
-    found: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    found: dict[str, float] = read_json(path) if path.exists() else {}
     arms = {cell.arm: cell.config for cell in cells.of_grid(config) if cell.learns}
     wanted = [arm for arm in arms if arm not in found]
     if not wanted:
