@@ -19,7 +19,8 @@ from motionmae.data.synthetic import render
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import recognition
 from motionmae.inference import views as views_of
-from motionmae.library.sources import Videos, share
+from motionmae.library.classes import share
+from motionmae.library.sources import Videos
 from motionmae.models.classifier import Classifier, load_classifier
 from motionmae.models.weights import newest_checkpoint
 from motionmae.presets import FINETUNE

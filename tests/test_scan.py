@@ -160,7 +160,7 @@ def test_manifests_survive_being_written_and_read(tmp_path: Path):
     write_manifest(tmp_path / "m.parquet", entries[:1])
     assert read_manifest(tmp_path / "m.parquet") == entries[:1]
     (tmp_path / "x.csv").write_text("path,label\na.mp4,dog\n")
-    with pytest.raises(MotionMAEError, match="line 2 is not that of a manifest"):
+    with pytest.raises(MotionMAEError, match="line 2 has no value for 'status'"):
         read_manifest(tmp_path / "x.csv")
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from motionmae.config import Data
 from motionmae.errors import MotionMAEError
+from motionmae.library.classes import number
 from motionmae.library.manifest import Entry, write_manifest
-from motionmae.library.sources import Videos, find, number
+from motionmae.library.sources import Videos, find
 
 
 def touch(root: Path, *names: str) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import metrics
 from motionmae.files import write_csv
-from motionmae.library.sources import Videos, number
+from motionmae.library.classes import number
+from motionmae.library.sources import Videos
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,14 @@ class Labels:
 def labelled(videos: Videos, names: Sequence[str], path: str) -> Labels:
     """Videos with the numbers of their classes in a model's order.
 
-    A model whose classes are mere numbers takes the videos' classes in sorted order. Raises MotionMAEError for videos
-    without classes, and for classes that the model does not know.
+    Raises MotionMAEError for videos without classes, for classes that the model does not know, and for names where the
+    model's classes are mere numbers: nothing says which is which.
     """
     if not videos.labels:
-        raise MotionMAEError(f"--data.path {path}: a test needs the class of every video: class folders, or a list")
-    found = sorted(set(videos.labels))
-    if all(name.isdigit() for name in names) and not all(name.isdigit() for name in found):
-        if len(found) != len(names):
-            raise MotionMAEError(f"--data.path {path}: has {len(found)} classes, the model tells {len(names)}")
-        names = found
+        which = f"; {videos.unlabelled} has none" if videos.unlabelled else ""
+        raise MotionMAEError(
+            f"--data.path {path}: a test needs the class of every video: class folders, or a list{which}"
+        )
     numbers, names = number(videos.labels, names)
     return Labels(videos.paths, numbers, tuple(names))
 

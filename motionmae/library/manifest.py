@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
 
 from motionmae.errors import MotionMAEError
 from motionmae.files import replacing, write_csv
+from motionmae.library.tables import header, lines
 
 
 @dataclass(frozen=True)
@@ -73,34 +73,49 @@ def write_manifest(path: str | os.PathLike[str], entries: Iterable[Entry]) -> No
 
 
 def read_manifest(path: str | os.PathLike[str]) -> list[Entry]:
-    """The entries of a manifest, with whole paths. Raises MotionMAEError for what is not one."""
+    """The entries of a manifest, with whole paths; see `is_manifest` for what one is.
+
+    Columns may be missing, moved and added, and values written as pandas and spreadsheets do. Raises MotionMAEError,
+    naming the line, for one without a path or a status, and for a value that is not of its column's kind.
+    """
     path = os.fspath(path)
     try:
         if path.endswith(".parquet"):
-            rows = _pyarrow(path)[1].read_table(path).to_pylist()
+            rows = list(enumerate(_pyarrow(path)[1].read_table(path).to_pylist(), 1))
         else:
-            with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-                rows = list(csv.DictReader(file))
-    except (OSError, csv.Error, UnicodeError) as error:
+            rows = lines(path, _text(path), ("path", "status"))
+    except (OSError, UnicodeError) as error:
         raise MotionMAEError(f"{path}: cannot be read as a manifest ({error})") from error
     home = os.path.dirname(os.path.abspath(path))
     entries = []
-    for number, row in enumerate(rows, 2):
-        try:
-            values = {item.name: _read(str(item.type), row[item.name]) for item in fields(Entry)}
-        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-            raise MotionMAEError(f"{path}: line {number} is not that of a manifest ({error!r})") from error
+    for number, row in rows:
+        values = {item.name: _value(path, number, item, row.get(item.name)) for item in fields(Entry)}
         entries.append(Entry(**{**values, "path": os.path.normpath(os.path.join(home, values["path"]))}))
     return entries
 
 
 def is_manifest(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a manifest: Parquet, or a CSV with a manifest's columns."""
+    """Whether a file is a manifest: Parquet, or a table with the columns `path` and `status`."""
     path = os.fspath(path)
-    if path.endswith(".parquet"):
-        return True
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        return next(csv.reader(file), []) == [item.name for item in fields(Entry)]
+    return path.endswith(".parquet") or {"path", "status"} <= set(header(_text(path))[0])
+
+
+def _text(path: str) -> str:
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        return file.read()
+
+
+def _value(path: str, number: int, item: Field[Any], value: Any) -> Any:
+    """A value of a field's type; its default where there is none, which a path and a status do not have."""
+    if value is None or value == "" or value != value:
+        if item.default is MISSING:
+            raise MotionMAEError(f"{path}: line {number} has no value for {item.name!r}")
+        return item.default
+    try:
+        found = _read(str(item.type), value)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise MotionMAEError(f"{path}: line {number} has {value!r} for {item.name!r}, not {item.type}") from error
+    return found.lower() if item.name == "status" and found.lower() == "ok" else found
 
 
 def _seen_from(home: str, path: str) -> str:
@@ -114,9 +129,16 @@ def _written(value: Any) -> Any:
 
 def _read(kind: str, value: Any) -> Any:
     """A value of a field's type from its text (CSV) or itself (Parquet)."""
+    if kind == "str":
+        return str(value)
+    text = str(value).strip().replace(",", ".")  # some spreadsheets write decimals so
     if kind == "bool":
-        return value if isinstance(value, bool) else {"true": True, "false": False}[value]
-    return {"str": str, "int": int, "float": float, "Fraction": Fraction}[kind](value)
+        return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}[text.lower()]
+    if kind == "int":
+        if not (number := Fraction(text)).denominator == 1:
+            raise ValueError(text)
+        return int(number)
+    return Fraction(text) if kind == "Fraction" else float(text)
 
 
 def _pyarrow(path: str) -> tuple[Any, Any]:

@@ -5,7 +5,6 @@ Its one rule: what a list names and is not there is told, never dropped silently
 
 from __future__ import annotations
 
-import csv
 import glob
 import json
 import os
@@ -14,12 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from motionmae.config import Data
 from motionmae.errors import MotionMAEError
 from motionmae.files import read_text
-from motionmae.library import manifest
+from motionmae.library import manifest, tables
 from motionmae.library.scan import label_of, promises, walk
 from motionmae.library.tars import distant, is_shards, members
 from motionmae.video.origin import is_address
@@ -41,12 +38,15 @@ class Videos:
     labels: list[str]
     missing: list[str]
     """What a list names and is not there, and what a manifest quarantines."""
+    unlabelled: str = ""
+    """The first video without a class, where others have one."""
 
     def told(self) -> str:
         """One line for the log: how many videos, and what is missing."""
         classes = f" of {len(set(self.labels))} classes" if self.labels else ""
         lost = f"; {len(self.missing)} more are listed but missing or unusable, first " if self.missing else ""
-        return f"{len(self.paths)} videos{classes}{lost}{''.join(self.missing[:1])}"
+        none = f"; classes are not used, as {self.unlabelled} has none" if self.unlabelled else ""
+        return f"{len(self.paths)} videos{classes}{lost}{''.join(self.missing[:1])}{none}"
 
 
 def find(data: Data) -> Videos:
@@ -69,7 +69,7 @@ def find(data: Data) -> Videos:
         usable = [(entry.path, entry.label) for entry in entries if entry.usable]
         found = _videos(usable, [entry.path for entry in entries if not entry.usable])
     else:
-        found = _resolved(_listed(path, data.split), path, root)
+        found = _resolved(_listed(path, data.split, root), path, root)
     if not found.paths:
         why = f"none of its {len(found.missing)} videos is there" if found.missing else "there is no video in it"
         example = f", not {found.missing[0]!r}; --data.root names the folder that they are in" if found.missing else ""
@@ -84,7 +84,7 @@ def column(data: Data, name: str, paths: Sequence[Path]) -> list[str]:
     """
     listed = os.path.isfile(data.path)
     text = Path(data.path).read_text(encoding="utf-8-sig", errors="surrogateescape") if listed else ""
-    rows = _rows(text, next((mark for mark in ",\t;" if mark in text.partition("\n")[0]), ","), data.split)
+    rows = [row for _, row in _rows(data.path, text, data.split)] if text else []
     where = next((known for known in PATHS if rows and known in rows[0]), None)
     if where is None or name not in rows[0]:
         raise MotionMAEError(f"--data.path {data.path}: is not a list with a column {name!r}")
@@ -117,31 +117,15 @@ def collect(names: Sequence[str]) -> Videos:
     return _videos(list(rows.items()), missing)
 
 
-def number(labels: Sequence[str], classes: Sequence[str] = ()) -> tuple[list[int], list[str]]:
-    """The labels as numbers, and the classes that these number: sorted, numbers as numbers, unless given.
-
-    Raises MotionMAEError for a label that is not among the given classes.
-    """
-    names = list(classes) or sorted(
-        set(labels), key=lambda name: (not name.isdigit(), name.isdigit() and int(name), name)
-    )
-    places = {name: place for place, name in enumerate(names)}
-    unknown = sorted(set(labels) - set(places))
-    if unknown:
-        raise MotionMAEError(
-            f"label {unknown[0]!r} is not among the {len(names)} classes known ({', '.join(names[:5])}…)"
-        )
-    return [places[label] for label in labels], names
-
-
 def _below(path: str) -> Videos:
     rows = [(found, label_of(found, path)) for found in walk(path) if promises(found) or os.path.isdir(found)]
     return _videos(rows, [])
 
 
 def _videos(rows: Sequence[Row], missing: list[str]) -> Videos:
-    labels = [label for _, label in rows]
-    return Videos([Path(path) for path, _ in rows], labels if all(labels) else [], missing)
+    labels = [label.strip() for _, label in rows]
+    lacking = next((path for path, label in rows if not label.strip()), "") if any(labels) else ""
+    return Videos([Path(path) for path, _ in rows], labels if all(labels) else [], missing, lacking)
 
 
 def _resolved(rows: Iterable[Row], path: str, root: str) -> Videos:
@@ -152,6 +136,9 @@ def _resolved(rows: Iterable[Row], path: str, root: str) -> Videos:
     missing = []
     for name, label in rows:
         place = os.path.join(home, name)
+        if not os.path.exists(place) and "\\" in name:  # as Windows parts folders
+            name = name.replace("\\", "/")
+            place = os.path.join(home, name)
         if not os.path.exists(place):
             if by_name is None:
                 by_name = {_stem(other): other for other in reversed(list(walk(home)))}
@@ -168,7 +155,7 @@ def _stem(path: str) -> str:
     return os.path.splitext(name)[0] if promises(name) else name
 
 
-def _listed(path: str, split: str) -> list[Row]:
+def _listed(path: str, split: str, root: str) -> list[Row]:
     """The rows of a list: JSON, or text."""
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -184,38 +171,34 @@ def _listed(path: str, split: str) -> list[Row]:
         return [(line.split(" ")[0], line.split("/")[0]) for line in lines]
     if re.match(r"\d+;", lines[0]):  # the answers of Something-Something's test set
         return [(line.partition(";")[0], _plain(line.partition(";")[2])) for line in lines]
-    for separator in ",\t;":
-        header = [name.strip().lower() for name in next(csv.reader(lines[:1], delimiter=separator))]
-        if {"youtube_id", "time_start"} <= set(header):
-            return _kinetics(text, separator, split)
-        if set(header) & set(PATHS):
-            return _named(path, text, separator, split)
-    return [_spaced(line, path) for line in lines]
+    names = tables.header(text)[0]
+    if {"youtube_id", "time_start"} <= set(names):
+        return _kinetics(path, text, split)
+    if set(names) & set(PATHS):
+        return _named(path, text, split)
+    return [_spaced(line, path, root) for line in lines]
 
 
-def _rows(text: str, separator: str, split: str) -> list[dict[str, str]]:
-    """Rows of a table with named columns, of one split (or several: train+val) where there is a column of them."""
-    table = csv.DictReader(text.splitlines(keepends=True), delimiter=separator)
-    table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
-    wanted = split.split("+")
-    return [row for row in table if not split or row.get("split", split) in (split, *wanted)]
+def _rows(path: str, text: str, split: str, required: Sequence[str] = ()) -> list[tables.Line]:
+    """Lines of a table with named columns, of one split where there is a column of them."""
+    found = tables.lines(f"--data.path {path}", text, required)
+    return [(at, row) for at, row in found if not split or row.get("split", split) == split]
 
 
-def _named(path: str, text: str, separator: str, split: str) -> list[Row]:
-    rows = _rows(text, separator, split)
-    if not rows:
-        return []
-    where = next(name for name in PATHS if name in rows[0])
-    what = next((name for name in LABELS if name in rows[0]), None)
-    broken = next((at for at, row in enumerate(rows, 2) if not row[where] or (what and row[what] is None)), None)
+def _named(path: str, text: str, split: str) -> list[Row]:
+    names = tables.header(text)[0]
+    where = next(name for name in PATHS if name in names)
+    what = next((name for name in LABELS if name in names), "")
+    rows = _rows(path, text, split, (where, what))
+    broken = next((at for at, row in rows if not row[where]), None)
     if broken:
-        raise MotionMAEError(f"--data.path {path}: line {broken} has no value for {where!r} or {what!r}")
-    return [(row[where], row[what] if what else "") for row in rows]
+        raise MotionMAEError(f"--data.path {path}: line {broken} has no value for {where!r}")
+    return [(row[where], row.get(what, "")) for _, row in rows]
 
 
-def _kinetics(text: str, separator: str, split: str) -> list[Row]:
+def _kinetics(path: str, text: str, split: str) -> list[Row]:
     """Kinetics' annotations (Kay et al., 2017, arXiv 1705.06950): files are named by id, first and last second."""
-    rows = _rows(text, separator, split)
+    rows = [row for _, row in _rows(path, text, split)]
     return [
         (f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}.mp4", row.get("label") or "")
         for row in rows
@@ -265,28 +248,30 @@ def _hmdb(files: Sequence[str], split: str) -> list[Row]:
     return rows
 
 
-def _spaced(line: str, path: str) -> Row:
-    """A line of the space-separated (or comma-separated) lists: path, number of frames for folders of images, class."""
-    home = os.path.dirname(os.path.abspath(path))
+def _spaced(line: str, path: str, root: str) -> Row:
+    """A line of a list without named columns: path, number of frames for folders of images, class; parted by blanks,
+    commas or tabs. A path is known by what is there, or by its ending; VideoMAE's own lists end in `0 -1`, no class."""
+    home = root or os.path.dirname(os.path.abspath(path))
     line = line.strip()
     if os.path.exists(os.path.join(home, line)):
         return line, ""
-    match = re.fullmatch(r"(.+?)[ ,\t]+(\d+)", line)
-    if not match:
-        return line, ""
-    shorter = re.fullmatch(r"(.+?)[ ,\t]+\d+", match[1])
-    counted = shorter and not promises(match[1]) and not os.path.exists(os.path.join(home, match[1]))
-    return (shorter[1] if shorter and counted else match[1]), match[2]
+    for match in re.finditer(r"[ ,;\t]+", line):
+        name, rest = line[: match.start()], line[match.end() :]
+        if promises(name.strip('"')) and not promises(rest):
+            return name.strip('"'), _class_of(rest)
+    match = re.fullmatch(r"(.+?)[ ,\t]+(\d+(?:\.0*)?)", line)
+    if match:
+        shorter = re.fullmatch(r"(.+?)[ ,\t]+\d+", match[1])
+        counted = shorter and not os.path.exists(os.path.join(home, match[1]))
+        return (shorter[1] if shorter and counted else match[1]), match[2]
+    for match in re.finditer(r"[ ,;\t]+", line):
+        if os.path.isdir(os.path.join(home, line[: match.start()])):
+            return line[: match.start()], _class_of(line[match.end() :])
+    return line, ""
 
 
-def share(labels: Sequence[int], fraction: float, seed: int) -> list[int]:
-    """Which videos are used: `fraction` of each class, rounded, at least one; ascending. A larger fraction under the
-    same seed holds all of a smaller one's."""
-    if not 0 < fraction <= 1:
-        raise MotionMAEError(f"--data.fraction must be above 0 and at most 1, it is {fraction}")
-    kept: list[int] = []
-    for label in sorted(set(labels)):
-        places = [at for at, other in enumerate(labels) if other == label]
-        order = np.random.default_rng([seed, label]).permutation(len(places))
-        kept += [places[at] for at in order[: max(1, round(fraction * len(places)))]]
-    return sorted(kept)
+def _class_of(rest: str) -> str:
+    """The class behind a path: the last of two numbers, of which -1 is none; else all words."""
+    numbers = re.fullmatch(r"\d+[ ,\t]+(-?\d+)", rest)
+    found = numbers[1] if numbers else rest.strip().strip('"')
+    return "" if found == "-1" else found

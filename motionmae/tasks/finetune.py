@@ -20,7 +20,8 @@ from motionmae.evaluation.metrics import top_k
 from motionmae.evaluation.recognition import Labels, labelled, summary
 from motionmae.inference.views import cut, examine, fits, watch
 from motionmae.inference.views import settle as settle_views
-from motionmae.library.sources import Videos, find, number, share
+from motionmae.library.classes import number, share
+from motionmae.library.sources import Videos, find
 from motionmae.models import weights
 from motionmae.models.classifier import Classifier, load_classifier
 from motionmae.objectives.classification import AugmentClips, Classification

@@ -16,7 +16,8 @@ from motionmae.config import Pretrain
 from motionmae.data.clips import Clips, pretraining_offsets
 from motionmae.data.loading import collate
 from motionmae.evaluation import probing
-from motionmae.library.sources import Videos, find, number
+from motionmae.library.classes import number
+from motionmae.library.sources import Videos, find
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.tokens import grid_of
 from motionmae.objectives import masking

@@ -23,7 +23,8 @@ from motionmae.evaluation.probes import HELD, Features, Fold, leave_out, measure
 from motionmae.evaluation.recognition import Labels, labelled
 from motionmae.files import write_json
 from motionmae.inference.views import cut, settle, watch
-from motionmae.library.sources import column, find, share
+from motionmae.library.classes import share
+from motionmae.library.sources import column, find
 from motionmae.library.tars import holder
 from motionmae.models import weights
 from motionmae.models.encoder import VideoEncoder
