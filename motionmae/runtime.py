@@ -21,6 +21,8 @@ from motionmae import noise
 from motionmae.config import Compute, Run
 from motionmae.errors import MotionMAEError
 
+PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -30,6 +32,11 @@ class Runtime:
     dtype: torch.dtype | None
     rank: int = 0
     ranks: int = 1
+
+    @property
+    def precision(self) -> str:
+        """The dtype by the name it has on the command line."""
+        return next(name for name, dtype in PRECISIONS.items() if dtype == self.dtype)
 
     @property
     def main(self) -> bool:
@@ -145,12 +152,12 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The dtype that autocast uses."""
+    """The dtype that autocast uses; what trains on a CPU measures for itself whether bf16 is the faster."""
     if precision == "auto":
         if device.type != "cuda":
             return None
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return PRECISIONS[precision]
 
 
 class Interrupts:

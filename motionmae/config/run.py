@@ -56,7 +56,8 @@ class Run:
     device: Device = "auto"
     """CUDA, then Apple's GPU, then the CPU, unless named."""
     precision: Precision = "auto"
-    """bf16 on a GPU that has it, else fp16 with loss scaling; fp32 on the CPU."""
+    """auto: bf16 on a GPU that has it, else fp16 with loss scaling; on a CPU that has bf16 the faster of it and fp32,
+    measured once."""
     compile: bool = False
     """Compile the objective with torch.compile; where that fails the run says why and goes on without."""
     deterministic: bool = False

@@ -183,10 +183,9 @@ def describe(
 ) -> str:
     """What is about to happen, in a few lines."""
     millions = sum(value.numel() for value in classifier.parameters()) / 1e6
-    precision = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[here.dtype]
     return (
         f"{videos.told()}, {used} used, clips of {config.data.frames} x {config.data.size} x {config.data.size}\n"
-        f"{millions:.1f} M parameters from {config.init}, on {here.device} in {precision}\n"
+        f"{millions:.1f} M parameters from {config.init}, on {here.device}\n"
         f"{plan.steps} steps of {plan.batch} clips = {plan.micro} x {plan.accumulation} accumulated x {plan.ranks} "
         f"ranks, into {config.run.out}\n{optim.told(plan, config.optim)}"
     )

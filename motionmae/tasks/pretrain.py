@@ -75,14 +75,13 @@ def describe(config: Pretrain, plan: optim.Plan, objective: Reconstruction, told
     model, mask, autoencoder = config.model, config.mask, objective.autoencoder
     encoder = sum(value.numel() for value in autoencoder.encoder.parameters()) / 1e6
     whole = sum(value.numel() for value in autoencoder.parameters()) / 1e6
-    precision = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[here.dtype]
     grid = grid_of(model.frames, model.size, model.size, model.cube)
     hidden = masking.count(mask.kind, mask.ratio, grid)
     predicted = max(1, int(mask.decode_ratio * hidden)) if hidden else 0
     return (
         f"{told}, clips of {model.frames} x {model.size} x {model.size}, {math.prod(grid)} tokens: "
         f"{math.prod(grid) - hidden} visible, {hidden} masked ({mask.kind}, {mask.ratio}), {predicted} predicted\n"
-        f"encoder {encoder:.1f} M parameters, {whole:.1f} M with the decoder, on {here.device} in {precision}\n"
+        f"encoder {encoder:.1f} M parameters, {whole:.1f} M with the decoder, on {here.device}\n"
         f"{plan.steps} steps of {plan.batch} clips = {plan.micro} x {plan.accumulation} accumulated x {plan.ranks} "
         f"ranks, into {config.run.out}\n{optim.told(plan, config.optim)}"
     )

@@ -16,7 +16,7 @@ from torch import nn
 from motionmae import stored
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
-from motionmae.runtime import Runtime
+from motionmae.runtime import PRECISIONS, Runtime
 from motionmae.training import parallel
 from motionmae.training.log import plain, same_config
 from motionmae.training.meter import Bad
@@ -115,6 +115,7 @@ def replay(objective: nn.Module, batches: Any, config: Any, runtime: Runtime) ->
         raise MotionMAEError(f"--run.replay {file}: runs on one process, this run has {runtime.ranks} ranks")
     weights, told = read_dump(file)
     same_config(told["config"], plain(config), f"--run.replay {file} is of a run", "repeat that run's command")
+    runtime = replace(runtime, dtype=PRECISIONS[told["plan"]["precision"]])
     objective.to(runtime.device).load_state_dict(weights)
     objective.train()
     found: list[dict[str, Any]] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,9 @@ def fit(
             log.say(sentence)
         stream = iter(batches(first))
         batch = next(stream)
+        runtime, sentence = rehearsal.precision(module, batch, run, runtime, before.get("precision", ""))
+        log.say(sentence)
+        plan = replace(plan, precision=runtime.precision)
         wrapped = _ready(state, batch, plan, first, run, runtime, log)
         course = Course(objective, state, wrapped, plan, config, runtime, log, inspect)
         return course.go(itertools.chain([batch], stream), first, interrupts)

@@ -29,6 +29,8 @@ class Plan:
     ranks: int
     lr: float
     videos: int
+    precision: str = ""
+    """fp32, bf16 or fp16, settled once for the whole run."""
 
 
 def plan(optim: Optim, run: Run, videos: int, repeats: int, ranks: int) -> Plan:

@@ -8,18 +8,23 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from motionmae.config import Run
 from motionmae.errors import MotionMAEError
-from motionmae.runtime import Runtime, clock
+from motionmae.runtime import PRECISIONS, Runtime, clock
 from motionmae.training import parallel
+from motionmae.training.machine import now
 from motionmae.training.optim import Plan
 
+GAIN = 1.5  # how many times as fast as fp32 bf16 must be on a CPU, in each of three turns, to be chosen
+SHORT = 0.05  # seconds of a pass below which there is nothing to win and much to be mistaken in
 ROOM = 0.85  # the share of the memory that a run may expect to take
 
 
@@ -82,6 +87,40 @@ def rehearse(
     return Rehearsal(seconds, sum(held.values()) + weights + 3 * learnt)
 
 
+def precision(module: nn.Module, batch: dict[str, Any], run: Run, runtime: Runtime, kept: str) -> tuple[Runtime, str]:
+    """The runtime in the run's precision, and a sentence where it was measured: bf16 or fp32 by `auto` on a CPU.
+
+    `kept` is the precision that a resumed run began with. Where `run.deterministic` is set nothing is measured: a
+    choice by time may be another one the next time.
+    """
+    if run.precision != "auto" or runtime.device.type != "cpu" or run.deterministic:
+        return runtime, ""
+    if kept:
+        return replace(runtime, dtype=PRECISIONS[kept]), ""
+    if not runtime.share(multiplies_bf16()):
+        return runtime, ""
+    few = {name: value[:4] if torch.is_tensor(value) else value for name, value in batch.items()}
+    other = replace(runtime, dtype=torch.bfloat16)
+    spent = [[_timed(module, few, place) for place in (runtime, other)] for _ in range(4)][1:]  # the first warms up
+    module.zero_grad(set_to_none=True)
+    faster = runtime.share(min(full / half for full, half in spent))
+    short = runtime.share(spent[0][0]) < SHORT
+    chosen = other if faster > GAIN and not short else runtime
+    return chosen, (
+        f"precision auto: {chosen.precision}, as bf16 is at least {faster:.2f} times as fast here as fp32"
+        f"{'' if chosen is other else f' (it must be {GAIN}, and a pass longer than {SHORT:g} s)'}"
+    )
+
+
+def multiplies_bf16() -> bool:
+    """Whether this machine's CPU has instructions for products of bf16, as far as the system tells."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}.isdisjoint(flags)
+
+
 def fitting(module: nn.Module, example: dict[str, Any], share: int, repeats: int, runtime: Runtime) -> int:
     """The largest micro-batch that fits: it divides `share`, a rank's batch, and is a multiple of `repeats`.
 
@@ -129,6 +168,12 @@ def expectation(found: Rehearsal, plan: Plan, first: int) -> str:
         f"about {found.memory / 2**30:.2f} GiB of memory for each rank, {step:.3g} s a step, "
         f"{clock(step * (plan.steps - first))} for {plan.steps - first} steps if the data keep up"
     )
+
+
+def _timed(module: nn.Module, batch: dict[str, Any], runtime: Runtime) -> float:
+    begun = now(runtime.device)
+    _pass(module, batch, runtime)
+    return now(runtime.device) - begun
 
 
 def _pass(module: nn.Module, batch: dict[str, Any], runtime: Runtime) -> None:

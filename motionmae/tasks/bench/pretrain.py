@@ -37,7 +37,6 @@ from motionmae.training.machine import now
 
 Step = Callable[[dict[str, Any]], dict[str, float]]
 STAGES = ("to device", "forward", "backward", "optimiser")
-NAMES = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def _alternatives(
     """The same weights stepped in the other precision, and compiled in each where compiling works."""
     other = replace(here, dtype=torch.bfloat16 if here.dtype is None else None)
     optimizer = optim.optimiser(objective, config.optim, config.optim.lr)
-    found = {f"ours in {NAMES[other.dtype]}": _stepper(objective, optimizer, other)}
+    found = {f"ours in {other.precision}": _stepper(objective, optimizer, other)}
     compiled: Any = torch.compile(objective)
     for place in (here, other):
         step, begun = _stepper(compiled, optimizer, place), time.perf_counter()
@@ -155,8 +154,8 @@ def _alternatives(
             reason = (str(error).strip() or "no reason given").splitlines()[0]
             print(f"torch.compile fails here ({type(error).__name__}: {reason[:200]})")
             break
-        print(f"compiling in {NAMES[place.dtype]} took {time.perf_counter() - begun:.0f} s")
-        found[f"ours compiled, {NAMES[place.dtype]}"] = step
+        print(f"compiling in {place.precision} took {time.perf_counter() - begun:.0f} s")
+        found[f"ours compiled, {place.precision}"] = step
     return found
 
 
@@ -214,7 +213,7 @@ def _headline(config: BenchPretrain, here: Runtime) -> str:
     return (
         f"{config.optim.batch} clips of {model.frames}x{model.size}x{model.size} ({len(offsets)} frames read), width "
         f"{model.width}, depth {model.depth}, {mask.kind} mask {mask.ratio}, decode ratio {mask.decode_ratio}, decoder "
-        f"{model.decoder.attention}, motion weight {loss.motion}, {NAMES[here.dtype]}, {where}"
+        f"{model.decoder.attention}, motion weight {loss.motion}, {here.precision}, {where}"
     )
 
 
