@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from motionmae.config import Model
 from motionmae.models.encoder import EPS, Block, VideoEncoder, init_linear, run_blocks, training_grid, vectors
+from motionmae.models.linear import Linear
 from motionmae.models.tokens import Positions, clip_grid
 
 TARGETS = ("appearance", "motion")  # what the space head and the time head predict
@@ -30,14 +31,14 @@ class TokenDecoder(nn.Module):
         super().__init__()
         size = config.decoder
         self.recompute, self.attention = False, size.attention
-        self.enter = nn.Linear(config.width, size.width, bias=False)
+        self.enter = Linear(config.width, size.width, bias=False)
         self.mask_token = nn.Parameter(torch.empty(size.width))
         # Fixed sines whatever the encoder's kind: learned positions here would be thrown away with the decoder.
         kind = "sincos1d" if config.positions == "sincos1d" else "sincos3d"
         self.positions = Positions(kind, training_grid(config), size.width)
         self.blocks = nn.ModuleList(Block(size.width, size.heads, config.mlp_ratio) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.width, eps=EPS)
-        heads = {target: nn.Linear(size.width, numbers) for target, numbers in targets.items()}
+        heads = {target: Linear(size.width, numbers) for target, numbers in targets.items()}
         self.heads = nn.ModuleDict(heads)
         self.apply(init_linear)
         nn.init.trunc_normal_(self.mask_token, std=0.02)

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from motionmae.config import Model
 from motionmae.errors import MotionMAEError
+from motionmae.models.linear import Linear, multiply
 from motionmae.models.tokens import Positions, clip_grid, grid_of, patchify
 
 EPS = 1e-6
@@ -35,10 +36,10 @@ class Attention(nn.Module):
         if width % heads:
             raise MotionMAEError(f"{heads} heads do not divide a width of {width}")
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
         self.v_bias = nn.Parameter(torch.zeros(width))
-        self.out = nn.Linear(width, width)
+        self.out = Linear(width, width)
 
     def forward(
         self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b k d"] | None = None
@@ -46,11 +47,11 @@ class Attention(nn.Module):
         bias, width = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias)), len(self.q_bias)
         # Cut by `split`: the backward pass joins the gradients in one copy, where slices would each pad theirs with 0.
         if context is None:
-            parts = F.linear(x, self.qkv.weight, bias).split(width, -1)
+            parts = multiply(x, self.qkv.weight, bias).split(width, -1)
         else:
             sizes = (width, 2 * width)
             (query, rest), (query_bias, rest_bias) = self.qkv.weight.split(sizes), bias.split(sizes)
-            parts = (F.linear(x, query, query_bias), *F.linear(context, rest, rest_bias).split(width, -1))
+            parts = (multiply(x, query, query_bias), *multiply(context, rest, rest_bias).split(width, -1))
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
@@ -65,7 +66,7 @@ class Block(nn.Module):
         self.attention = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=EPS)
         hidden = int(width * mlp_ratio)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.mlp = nn.Sequential(Linear(width, hidden), nn.GELU(), Linear(hidden, width))
 
     def forward(
         self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b k d"] | None = None
@@ -113,7 +114,7 @@ class VideoEncoder(nn.Module):
         self.recompute: bool = False
         self.check_range: bool = True
         tp, hp, wp = config.cube
-        self.embed = nn.Linear(tp * hp * wp * 3, config.width)
+        self.embed = Linear(tp * hp * wp * 3, config.width)
         self.positions = Positions(config.positions, training_grid(config), config.width)
         rates = torch.linspace(0, drop_path, config.depth).tolist() if drop_path else [0.0] * config.depth
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio, rate) for rate in rates)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 SIDE = 2048
 """Rows and columns of the matrices that are multiplied: large enough for any processor to be at its best."""
@@ -30,10 +32,12 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def product(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
-    """A function that multiplies two large matrices and tells the floating-point operations a second."""
+def product(
+    device: torch.device, dtype: torch.dtype, multiply: Callable[[Tensor, Tensor], Tensor] = F.linear
+) -> Callable[[], float]:
+    """A function that multiplies two large matrices, as linear layers do, and tells the operations a second."""
     left, right = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
-    return lambda: 2 * SIDE**3 / _seconds(lambda: left @ right, device)
+    return lambda: 2 * SIDE**3 / _seconds(lambda: multiply(left, right), device)
 
 
 def copy(device: torch.device) -> Callable[[], float]:

@@ -26,6 +26,7 @@ from motionmae.data.loading import Order, collate, loader
 from motionmae.data.synthetic import write_videos
 from motionmae.library.sources import find
 from motionmae.models.encoder import MEAN, STD, to_unit
+from motionmae.models.linear import multiply
 from motionmae.models.tokens import clip_grid
 from motionmae.objectives.reconstruction import Reconstruction
 from motionmae.runtime import Runtime
@@ -91,7 +92,7 @@ def videos(config: BenchPretrain) -> Iterator[BenchPretrain]:
 
 def take_turns(kinds: dict[str, tuple[Step, dict[str, Any]]], count: int, here: Runtime) -> list[Turn]:
     """A step of each kind and one reading of the machine's rates, `count` times after one that is not kept."""
-    product, copy = machine.product(here.device, here.dtype or torch.float32), machine.copy(here.device)
+    product, copy = machine.product(here.device, here.dtype or torch.float32, multiply), machine.copy(here.device)
     turns = []
     for _ in range(count + 1):
         seconds, processor, stages = {}, {}, {}
