@@ -16,6 +16,7 @@ from typing import Any, get_args, get_type_hints
 import tyro
 
 from motionmae import __version__
+from motionmae.config import check
 from motionmae.errors import MotionMAEError
 from motionmae.presets import COMMANDS
 
@@ -99,9 +100,11 @@ def parse(args: list[str]) -> tuple[str, Any]:
             raise MotionMAEError(f"{prog}: there is no choice {rest[0]!r}; the choices are {', '.join(default)}")
     about, rest = COMMANDS[command].summary, switched(rest, set(switches(default)))
     try:
-        return command, tyro.cli(type(default), default=default, args=rest, prog=prog, description=about)
+        config = tyro.cli(type(default), default=default, args=rest, prog=prog, description=about)
     finally:
         sys.stdout.flush()  # a help page ends the program
+    check(config)
+    return command, config
 
 
 def switches(config: Any, prefix: str = "") -> Iterator[str]:

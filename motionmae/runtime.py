@@ -116,8 +116,6 @@ def start(run: Run) -> Runtime:
 
 def start_for(compute: Compute) -> Runtime:
     """The runtime of a command that trains nothing."""
-    if compute.batch < 1:
-        raise MotionMAEError(f"--batch must be at least 1, it is {compute.batch}")
     return start(Run(device=compute.device, precision=compute.precision, threads=compute.threads))
 
 

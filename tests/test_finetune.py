@@ -209,12 +209,6 @@ def test_a_fraction_is_stratified_seeded_and_grows(fraction):
     assert fraction == 1 or kept != share(labels, fraction, 2)
 
 
-@pytest.mark.parametrize("fraction", [0.0, -1.0, 1.5])
-def test_a_fraction_outside_0_to_1_is_refused(fraction):
-    with pytest.raises(MotionMAEError, match=r"data\.fraction"):
-        share([0, 1], fraction, 0)
-
-
 def test_mistakes_are_one_sentence(videos, tmp_path):
     with pytest.raises(MotionMAEError, match="--init"):
         finetune.run(config_of(videos, tmp_path, init=""))

@@ -17,7 +17,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.classifier import Classifier
 from motionmae.objectives.classification import Classification
-from motionmae.training import loop
+from motionmae.training import loop, optim
 from motionmae.training.optim import average, follow, learning_rate, optimiser, parameter_groups, plan, told
 
 SMALL = Model(4, 16, (2, 8, 8), 24, 3, 3, positions="learned", decoder=Decoder("shared", 12, 1, 2))
@@ -196,8 +196,8 @@ def test_load_takes_the_running_mean(tmp_path):
 
 
 def test_a_decay_outside_its_range_is_named():
-    with pytest.raises(MotionMAEError, match=r"--optim.ema 1.5"):
-        average(runs.Toy(), Optim(ema=1.5))
+    with pytest.raises(MotionMAEError, match=r"--optim.ema must be above 0 and below 1, it is 1.5"):
+        optim.plan(Optim(ema=1.5), Run(), 8, 1, 1)
 
 
 def test_the_loops_own_optimiser_is_fused():

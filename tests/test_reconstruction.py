@@ -187,10 +187,10 @@ def test_a_weight_of_zero_leaves_that_head_out_altogether(loss, left):
 
 def test_no_weight_at_all_is_refused():
     with pytest.raises(MotionMAEError, match="both 0"):
-        heads_of(Loss(appearance=0.0, motion=0.0), Target(), (2, 8, 8))
+        objective_of(loss=Loss(appearance=0.0, motion=0.0))
 
 
-@pytest.mark.parametrize(("kind", "ratio"), [("tube", 0.01), ("frame", 0.4), ("random", 1.0)])
+@pytest.mark.parametrize(("kind", "ratio"), [("tube", 0.01), ("frame", 0.4), ("random", 0.005)])
 def test_a_ratio_that_hides_none_or_all_is_refused_before_any_work(kind, ratio):
     with pytest.raises(MotionMAEError, match="none or all"):
         objective_of(mask=Mask(kind=kind, ratio=ratio))

@@ -129,8 +129,8 @@ def test_boxes_and_polygons_stand_in_for_a_mask(tmp_path):
         (("--mask", "none.png"), "none.png is missing"),
         (("--box", "1,1,9,9", "--model", "nowhere"), "nowhere"),
         (("--box", "1,1,9,9", "--features.stride", "3"), "stride is 3"),
-        (("--box", "1,1,9,9", "--features.stride", "0"), "stride is 0"),
-        (("--box", "1,1,9,9", "--features.batch", "0"), "batch is 0"),
+        (("--box", "1,1,9,9", "--features.stride", "0"), "stride must be between 1 and 512, it is 0"),
+        (("--box", "1,1,9,9", "--features.batch", "0"), "batch must be between 1 and 1000000000, it is 0"),
     ],
 )
 def test_mistakes_with_a_video_end_in_one_sentence(tmp_path, capsys, options, sentence):

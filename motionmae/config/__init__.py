@@ -1,6 +1,7 @@
-"""What a run is made of: frozen dataclasses, whose field docstrings are the help texts of the command line. No logic.
+"""What a run is made of: frozen dataclasses, whose field docstrings are the help texts of the command line.
 
 A config is never written to after parsing. `None` stands for "decided by the run" and is resolved in one place each.
+A number's range stands beside its field; `check` asks all of them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from dataclasses import is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
+from motionmae.config.bounds import Bounds
+from motionmae.config.check import check
 from motionmae.config.data import Augment, BenchData, Data, Motions, Prepare, Sampling, Scan, Short
 from motionmae.config.embedding import By, Embed, Engine, Map, Pooling, Projection, Search, Stored
 from motionmae.config.exporting import Export, ExportKind, Written
@@ -54,6 +57,7 @@ from motionmae.config.segmentation import (
     SegmentVideo,
 )
 from motionmae.config.study import Measure, Study
+from motionmae.errors import MotionMAEError
 
 __all__ = [
     "Adjacent",
@@ -62,6 +66,7 @@ __all__ = [
     "BenchLoop",
     "BenchPretrain",
     "BenchSegment",
+    "Bounds",
     "By",
     "Compute",
     "Data",
@@ -123,20 +128,26 @@ __all__ = [
     "TestData",
     "Viewing",
     "Written",
+    "check",
     "from_dict",
 ]
 
 T = TypeVar("T")
 
 
-def from_dict(kind: type[T], values: dict[str, Any]) -> T:
+def from_dict(kind: type[T], values: Any) -> T:
     """The dataclass `kind` from the nested dict that `dataclasses.asdict` and JSON make of it; missing fields default.
 
-    Raises KeyError for a field that the class does not have.
+    Raises MotionMAEError for a field that the class does not have, and for what is no dict. It asks no bounds: `check`
+    does.
     """
+    if not isinstance(values, dict):
+        raise MotionMAEError(f"expected the fields of {kind.__name__}, there is {values!r:.80}")
     hints = get_type_hints(kind)
     found: dict[str, Any] = {}
     for name, value in values.items():
+        if name not in hints:
+            raise MotionMAEError(f"{kind.__name__} has no field {name!r:.80}")
         hint = hints[name]
         if is_dataclass(hint) and isinstance(hint, type):
             value = from_dict(hint, value)

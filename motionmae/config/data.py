@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
+
+from motionmae.config.bounds import COUNT, FRAMES, PIXELS, PROCESSES, RATE, SEED, SOME, WORKERS, Bounds
 
 Sampling = Literal["dense", "uniform"]
 Short = Literal["loop", "clamp"]
@@ -26,35 +28,35 @@ class Data:
     """Part of a list with a column "split" (several: train+val), or of HMDB51's: train1, test1 … test3."""
     sampling: Sampling = "dense"
     """Frames at a stride from a random start, or one from each of equal parts of the video."""
-    stride: int = 4
+    stride: Annotated[int, Bounds(1, 10_000)] = 4
     """Frames from one frame of a clip to the next, for dense sampling."""
-    fps: float | None = None
+    fps: Annotated[float | None, RATE] = None
     """Take videos as if they had so many frames per second, whatever their own rate, constant or not."""
     short: Short = "clamp"
     """What to do with videos shorter than a clip: repeat the last frame (VideoMAE's), or start again; no motion is
     learnt where one starts again."""
-    repeats: int = 1
+    repeats: Annotated[int, Bounds(1, 1024)] = 1
     """Clips taken from a video each time it is opened."""
-    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    scales: Annotated[tuple[float, ...], Bounds(0, 1, above=True, least=1)] = (1.0, 0.875, 0.75, 0.66)
     """Crop sides, as shares of the frame's short side, of which each clip draws one for its height and one for
     its width."""
-    area: tuple[float, float] | None = None
+    area: Annotated[tuple[float, float] | None, Bounds(0, 1, above=True, rising=True)] = None
     """Instead of `scales`: a random resized crop, whose share of the frame's area is drawn from this range."""
-    aspect: tuple[float, float] = (0.75, 4 / 3)
+    aspect: Annotated[tuple[float, float], Bounds(0.01, 100, rising=True)] = (0.75, 4 / 3)
     """Range of that crop's width over its height."""
     flip: bool = True
     """Mirror half of the clips. Off where left and right are labels."""
     cache: bool = False
     """Keep decoded videos in memory: for small data sets and few processors."""
-    workers: int = 4
+    workers: Annotated[int, WORKERS] = 4
     """Processes that decode, for each rank; 0 decodes in the training process."""
-    prefetch: int = 4
+    prefetch: Annotated[int, Bounds(1, 1024)] = 4
     """Batches that each worker prepares ahead."""
     fetched: str = "~/.cache/motionmae/shards"
     """Folder on this machine for shards that come from addresses; all processes and runs may share it."""
-    fetched_gb: float = 100.0
+    fetched_gb: Annotated[float, Bounds(0, 1e9, above=True)] = 100.0
     """Gigabytes of shards kept there; those used longest ago go first."""
-    bad_share: float = 0.05
+    bad_share: Annotated[float, Bounds(0, 1)] = 0.05
     """Stop when more than this share of the reads fails."""
 
 
@@ -62,25 +64,25 @@ class Data:
 class Augment:
     """What is changed in a clip on the device, in all its frames alike. Nothing by default."""
 
-    layers: int = 0
+    layers: Annotated[int, Bounds(0, 100)] = 0
     """RandAugment's operations on each clip; 0 leaves it out, fine-tuning of VideoMAE has 4."""
-    magnitude: float = 7.0
+    magnitude: Annotated[float, Bounds(0, 10)] = 7.0
     """How strong they are, from 0 to 10."""
-    spread: float = 0.5
+    spread: Annotated[float, Bounds(0, 10)] = 0.5
     """Standard deviation of the magnitude from clip to clip."""
-    chance: float = 0.5
+    chance: Annotated[float, Bounds(0, 1)] = 0.5
     """How often an operation that was drawn is carried out."""
-    brightness: float = 0.0
+    brightness: Annotated[float, Bounds(0, 1)] = 0.0
     """Colour jitter: the brightness is multiplied by 1 - this to 1 + this."""
-    contrast: float = 0.0
+    contrast: Annotated[float, Bounds(0, 1)] = 0.0
     """The same for the contrast."""
-    saturation: float = 0.0
+    saturation: Annotated[float, Bounds(0, 1)] = 0.0
     """The same for the saturation."""
-    hue: float = 0.0
+    hue: Annotated[float, Bounds(0, 0.5)] = 0.0
     """The hue turns by up to this share of the circle either way; at most 0.5."""
-    erase: float = 0.0
+    erase: Annotated[float, Bounds(0, 1)] = 0.0
     """How often a box is replaced by noise, the same in all frames; fine-tuning of VideoMAE has 0.25."""
-    erase_area: tuple[float, float] = (0.02, 1 / 3)
+    erase_area: Annotated[tuple[float, float], Bounds(0, 1, above=True, rising=True)] = (0.02, 1 / 3)
     """Range of that box's share of the frame's area."""
 
 
@@ -97,9 +99,9 @@ class Scan:
     """Decode every frame, instead of the first one of each video."""
     labels: str = ""
     """A list of videos with their classes, which goes before the names of folders."""
-    workers: int | None = None
+    workers: Annotated[int | None, PROCESSES] = None
     """Processes; as many as there are processors by default."""
-    limit: float = 60.0
+    limit: Annotated[float, Bounds(0, 1e6, above=True)] = 60.0
     """Seconds that a file may take; with --full one more for each MB. After that it is quarantined."""
 
 
@@ -115,17 +117,17 @@ class Prepare:
     """Folder that the paths in a list start from; by default the list's own."""
     split: str = ""
     """Part of a list with a column "split", or of HMDB51's."""
-    short: int = 256
+    short: Annotated[int, Bounds(16, 16_384)] = 256
     """Rows or columns of the short side; smaller videos keep their size."""
-    spacing: int = 12
+    spacing: Annotated[int, Bounds(1, 10_000)] = 12
     """Frames from one key frame to the next."""
-    fps: float | None = None
+    fps: Annotated[float | None, RATE] = None
     """Frames per second at most; by default each video's own average. The rate becomes constant."""
-    quality: int = 20
+    quality: Annotated[int, Bounds(0, 51)] = 20
     """x264's constant rate factor: 18 looks as the original, 23 is x264's own choice, 51 the worst."""
-    shard: int = 0
+    shard: Annotated[int, SOME] = 0
     """Pack so many videos into each tar shard, in OUT/shards, instead of leaving single files."""
-    workers: int | None = None
+    workers: Annotated[int | None, PROCESSES] = None
     """Processes; as many as there are processors by default."""
 
 
@@ -139,13 +141,13 @@ class Motions:
     """Videos or folders of frames to cut the test videos from; all the sources are then for training."""
     out: str = "motions"
     """Folder to write train/MOTION/… and test/MOTION/… into."""
-    count: int = 8
+    count: Annotated[int, COUNT] = 8
     """Clips of each motion from each source."""
-    frames: int = 16
+    frames: Annotated[int, FRAMES] = 16
     """Frames of a clip."""
-    size: int = 64
+    size: Annotated[int, PIXELS] = 64
     """Height and width of a clip in pixels."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the places and the moments."""
 
 
@@ -154,11 +156,11 @@ class BenchData:
     """Measure how fast clips come, and what holds them up."""
 
     data: Data = field(default_factory=Data)
-    frames: int = 16
+    frames: Annotated[int, FRAMES] = 16
     """Frames of a clip."""
-    size: int = 224
+    size: Annotated[int, PIXELS] = 224
     """Height and width of a clip in pixels."""
-    clips: int = 200
+    clips: Annotated[int, COUNT] = 200
     """Clips to read for each of the speeds."""
-    reads: int = 2000
+    reads: Annotated[int, COUNT] = 2000
     """Clips to read for the memory."""

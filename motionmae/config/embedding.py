@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from motionmae.config.bounds import COUNT, HEADS, LAYER, SEED, SOME, Bounds
 from motionmae.config.recognition import Viewing
 from motionmae.config.run import Compute
 
@@ -34,7 +35,7 @@ class Embed:
     """Seconds that a row lasts where --every gives seconds; by default as long as --every."""
     pool: Pooling = "mean"
     """What a vector is: the mean token; the mean token of each time slot, one after another; or all tokens."""
-    layers: tuple[int, ...] = ()
+    layers: Annotated[tuple[int, ...], LAYER] = ()
     """Blocks whose tokens are taken, counted from 1 (0: the embedding, before any); by default the last one alone."""
     stored: Stored = "fp32"
     """Precision of the stored numbers."""
@@ -43,7 +44,7 @@ class Embed:
     part: str = ""
     """This process's share of the work, such as 3/64: job K of N, each started with the same words but this. Whichever
     ends last joins the parts."""
-    heads: int | None = None
+    heads: Annotated[int | None, HEADS] = None
     """Attention heads of the encoder, where a foreign file does not say."""
 
 
@@ -55,15 +56,15 @@ class Search:
     """The table: what motionmae embed wrote."""
     query: Positional[tuple[str, ...]] = ()
     """Videos to find the like of: files, or names of videos in the table."""
-    top: int = 5
+    top: Annotated[int, COUNT] = 5
     """Hits for each query."""
     by: By = "video"
     """Tell each video once, by its best row, or every clip by itself."""
-    duplicates: float | None = None
+    duplicates: Annotated[float | None, Bounds(-1, 1)] = None
     """Instead of a query: list the pairs of rows of different videos whose cosine is at least this, such as 0.98."""
     centre: bool = True
     """Subtract the table's mean vector first: the common offset of all tokens would make all cosines alike."""
-    layer: int | None = None
+    layer: Annotated[int | None, LAYER] = None
     """The layer whose vectors are compared, where the table has several; by default the last."""
     engine: Engine = "exact"
     """Compare with every row, in blocks; or by an index of the faiss or hnswlib library, where it is installed."""
@@ -86,9 +87,9 @@ class Map:
     """The page; by default beside the table."""
     projection: Projection = "pca"
     """To two dimensions by the directions of most variance, or by UMAP, where umap-learn is installed."""
-    layer: int | None = None
+    layer: Annotated[int | None, LAYER] = None
     """The layer whose vectors are drawn, where the table has several; by default the last."""
-    pictures: int = 200
+    pictures: Annotated[int, SOME] = 200
     """Rows that have a picture of their clip, spread over the table; the page grows by about 2 kB with each."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of UMAP."""

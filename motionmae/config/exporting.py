@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, Suppress
+
+from motionmae.config.bounds import HEADS, PIXELS
 
 ExportKind = Literal["hf", "onnx", "pt2", "weights"]
 Written = Literal["fp32", "fp16"]
@@ -30,7 +32,7 @@ class Export:
     transformers runs with trust_remote_code=True."""
     push: str = ""
     """USER/NAME on the Hugging Face hub, where the result is sent (needs the huggingface_hub library, and a login)."""
-    heads: int | None = None
+    heads: Annotated[int | None, HEADS] = None
     """Attention heads of the encoder, where a foreign file does not say."""
-    size: int | None = None
+    size: Annotated[int | None, PIXELS] = None
     """Height and width of the clips in pixels, where a foreign file does not say."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from motionmae.config.bounds import DEPTH, FRAMES, HEADS, SHARE, WEIGHT, WIDTH, Bounds
 
 PositionsKind = Literal["sincos3d", "sincos1d", "learned"]
 DecoderKind = Literal["shared", "separate"]
@@ -22,11 +24,11 @@ class Decoder:
 
     kind: DecoderKind = "shared"
     """One decoder with two prediction layers, or two whole decoders, one a target (better by a little, slower)."""
-    width: int = 384
+    width: Annotated[int, WIDTH] = 384
     """Width of a decoder token."""
-    depth: int = 4
+    depth: Annotated[int, DEPTH] = 4
     """Number of decoder blocks."""
-    heads: int = 6
+    heads: Annotated[int, HEADS] = 6
     """Attention heads of a decoder block; must divide the width."""
     attention: DecoderAttention = "self"
     """What a predicted token attends to: all tokens of the decoder, or the visible ones alone (less work)."""
@@ -36,19 +38,19 @@ class Decoder:
 class Model:
     """The encoder, a plain video vision transformer, and the decoder it is pretrained with."""
 
-    frames: int = 16
+    frames: Annotated[int, FRAMES] = 16
     """Frames that the encoder sees in pretraining."""
-    size: int = 224
+    size: Annotated[int, Bounds(0, 16_384)] = 224
     """Height and width of those frames in pixels; 0 where a foreign checkpoint does not say."""
-    cube: tuple[int, int, int] = (2, 16, 16)
+    cube: Annotated[tuple[int, int, int], Bounds(1, 512)] = (2, 16, 16)
     """Frames, rows and columns of pixels that make one token."""
-    width: int = 768
+    width: Annotated[int, WIDTH] = 768
     """Width of an encoder token."""
-    depth: int = 12
+    depth: Annotated[int, DEPTH] = 12
     """Number of encoder blocks."""
-    heads: int = 12
+    heads: Annotated[int, HEADS] = 12
     """Attention heads of an encoder block; must divide the width."""
-    mlp_ratio: float = 4.0
+    mlp_ratio: Annotated[float, Bounds(0, 64, above=True)] = 4.0
     """Hidden width of a block's perceptron over the token width, in the encoder and the decoder."""
     positions: PositionsKind = "sincos3d"
     """How positions enter: sines separable in time, row and column; VideoMAE's sines over the flattened index;
@@ -66,11 +68,11 @@ class Mask:
     """Tubes hide a place in all time slots, random hides single tokens, frame whole slots; motion and motion-
     tube sample tokens or tubes by how much they move; motion-half and motion-half-tube take half of the visible ones
     from moving and half from still places."""
-    ratio: float = 0.9
+    ratio: Annotated[float, Bounds(0, 1, above=True, below=True)] = 0.9
     """Share of the tokens that is hidden."""
-    decode_ratio: float = 1.0
+    decode_ratio: Annotated[float, SHARE] = 1.0
     """Share of the hidden tokens that the decoder predicts, drawn at random; 1.0 is the paper."""
-    motion_weight: float = 1.0
+    motion_weight: Annotated[float, Bounds(-1000, 1000)] = 1.0
     """For the motion kinds: above 0 hides moving places more often, below 0 keeps them visible more often."""
 
 
@@ -80,7 +82,7 @@ class Target:
 
     appearance: Normalise = "cube"
     """Pixels normalised per channel over each cube (VideoMAE), over each clip, or as they are."""
-    appearance_floor: float = 0.0
+    appearance_floor: Annotated[float, Bounds(0, 1000)] = 0.0
     """Added in quadrature to a cube's standard deviation of pixels in [0, 1]; 0 is VideoMAE. Keeps flat cubes
     from becoming amplified noise."""
     motion: MotionKind = "absolute"
@@ -89,14 +91,14 @@ class Target:
     motion_normalise: Normalise = "cube"
     """Differences normalised per channel over each cube, or divided by their root mean square over each clip, or as
     they are; velocities divided by their root mean square over each cube (their direction is left) or clip."""
-    motion_floor: float = 0.05
+    motion_floor: Annotated[float, Bounds(0, 1000)] = 0.05
     """The same as appearance_floor for differences of pixels in [0, 1], or for velocities in pixels."""
     pairs: Pairs = "all"
     """Which of a cube's frames have their motion predicted: all; those whose later frame lies inside the cube too, so
     that the pixels say it already; or those whose later frame is across its end."""
     adjacent: Adjacent = "clip"
     """Adjacent in the (strided) clip, or in the source video; the loader then reads each frame's neighbour too."""
-    gap: int = 1
+    gap: Annotated[int, FRAMES] = 1
     """Frames between the two that are subtracted."""
 
 
@@ -106,7 +108,7 @@ class Loss:
 
     kind: Distance = "mse"
     """Mean square, mean absolute, or smooth absolute difference."""
-    appearance: float = 1.0
+    appearance: Annotated[float, WEIGHT] = 1.0
     """Weight of the space head; 0 leaves it out."""
-    motion: float = 1.0
+    motion: Annotated[float, WEIGHT] = 1.0
     """Weight of the time head; 0 leaves it out (VideoMAE's objective)."""

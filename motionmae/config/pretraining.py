@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from tyro.conf import Positional
 
+from motionmae.config.bounds import COUNT, SEED, Bounds
 from motionmae.config.data import Data
 from motionmae.config.model import Loss, Mask, Model, Target
 from motionmae.config.run import Optim, Run
@@ -22,7 +24,7 @@ class Pretrain:
     data: Data = field(default_factory=Data)
     optim: Optim = field(default_factory=Optim)
     run: Run = field(default_factory=Run)
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the weights, the order of the videos, the crops and the masks."""
 
 
@@ -32,15 +34,15 @@ class Demo:
 
     out: str = "runs/demo"
     """Folder for the videos, the run and report.html."""
-    videos: int = 80
+    videos: Annotated[int, COUNT] = 80
     """Videos of each motion to learn from."""
-    tests: int = 40
+    tests: Annotated[int, COUNT] = 40
     """Videos of each motion to test on, of other shapes and textures."""
-    sequences: int = 8
+    sequences: Annotated[int, COUNT] = 8
     """Sequences with masks to propagate through."""
-    steps: int = 1800
+    steps: Annotated[int, COUNT] = 1800
     """Optimiser steps of pretraining."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the weights, the order, the crops and the masks; the videos are always the same."""
 
 
@@ -49,7 +51,7 @@ class BenchPretrain(Pretrain):
     """Measure a step of a pretraining preset against the machine's own limits, by its parts, and beside transformers'
     VideoMAEForPreTraining where that is installed."""
 
-    turns: int = 5
+    turns: Annotated[int, COUNT] = 5
     """Steps of each kind that are timed, in turns, after one that is not."""
     reference: bool = True
     """Time the reference too."""
@@ -61,7 +63,7 @@ class BenchPretrain(Pretrain):
 class BenchLoop(Pretrain):
     """Measure what the training loop costs over the same step written by hand."""
 
-    turns: int = 20
+    turns: Annotated[int, Bounds(2, 1_000_000)] = 20
     """Stretches of --run.log-every steps that are timed, after one that is not; the medians are shown."""
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from motionmae.config.bounds import COUNT, FRAMES, HEADS, PIXELS, RATE, SEED, SHARE, SOME, Bounds
 from motionmae.config.data import Augment, Data, Sampling, Short
 from motionmae.config.model import Model
 from motionmae.config.run import Compute, Optim, Run
@@ -23,11 +24,11 @@ class Labelled(Data):
     """Videos to test on: what `path` may be, with the same classes."""
     test_split: str = ""
     """Part of a list to test on, as `split` is that to train on; of the list of `path` where `test` is not given."""
-    fraction: float = 1.0
+    fraction: Annotated[float, SHARE] = 1.0
     """Share of the training videos of each class that is used, at least one; drawn by the seed."""
-    frames: int | None = None
+    frames: Annotated[int | None, FRAMES] = None
     """Frames of a clip; by default as many as the model was made for."""
-    size: int | None = None
+    size: Annotated[int | None, PIXELS] = None
     """Height and width of a clip in pixels; by default those that the model was made for."""
 
 
@@ -57,7 +58,7 @@ class ProbeData(TestData):
     leave: str = ""
     """Instead of a test: column of the list of `path`, of whose values (people, places) each is tested in turn by
     probes fitted on all others."""
-    fraction: float = 1.0
+    fraction: Annotated[float, SHARE] = 1.0
     """Share of the training videos of each class that is used, at least one; drawn by the seed."""
 
 
@@ -65,11 +66,11 @@ class ProbeData(TestData):
 class Mix:
     """How labelled clips are mixed."""
 
-    mixup: float = 0.8
+    mixup: Annotated[float, Bounds(0, 1000)] = 0.8
     """Alpha of the Beta distribution of how two clips are blended; 0 is never."""
-    cutmix: float = 1.0
+    cutmix: Annotated[float, Bounds(0, 1000)] = 1.0
     """Alpha of the Beta distribution of how large a box comes from another clip; 0 is never."""
-    smoothing: float = 0.1
+    smoothing: Annotated[float, Bounds(0, 1)] = 0.1
     """Share of a target that is spread over all classes."""
 
 
@@ -78,21 +79,21 @@ class Viewing:
     """What a model sees of a video in a test: clips x crops, whose class probabilities are averaged. What is not given
     is as in the run that made the model."""
 
-    clips: int | None = None
+    clips: Annotated[int | None, Bounds(1, 10_000)] = None
     """Clips along the video."""
-    crops: int | None = None
+    crops: Annotated[int | None, Bounds(1, 1000)] = None
     """Square crops along the frame's long side: 1 is the middle, 3 the ends too."""
     sampling: Sampling | None = None
     """Frames at a stride, or one from each of equal parts of the video."""
-    stride: int | None = None
+    stride: Annotated[int | None, Bounds(1, 10_000)] = None
     """Frames from one frame of a clip to the next, for dense sampling."""
-    fps: float | None = None
+    fps: Annotated[float | None, RATE] = None
     """Take videos as if they had so many frames per second, for dense sampling."""
     short: Short | None = None
     """What to do with videos shorter than a clip: start again, or repeat the last frame."""
-    frames: int | None = None
+    frames: Annotated[int | None, FRAMES] = None
     """Frames of a clip."""
-    size: int | None = None
+    size: Annotated[int | None, PIXELS] = None
     """Height and width of a crop in pixels."""
 
 
@@ -104,13 +105,13 @@ class Finetune:
     """A run folder or checkpoint whose encoder to start from, or `none` for a new one."""
     model: Model = field(default_factory=Model)
     """The model, where --init is none; otherwise the checkpoint's is used."""
-    heads: int | None = None
+    heads: Annotated[int | None, HEADS] = None
     """Attention heads of the encoder, where a foreign --init does not say."""
-    drop_path: float = 0.1
+    drop_path: Annotated[float, Bounds(0, 0.99)] = 0.1
     """Chance that the last block leaves out a branch, for a clip; it rises from 0 at the first block."""
-    dropout: float = 0.0
+    dropout: Annotated[float, Bounds(0, 0.99)] = 0.0
     """Chance that the head's linear layer does not see a number."""
-    layer_decay: float = 0.75
+    layer_decay: Annotated[float, Bounds(0.01, 1)] = 0.75
     """Each block learns at this multiple of the rate of the one after it."""
     mix: Mix = field(default_factory=Mix)
     augment: Augment = field(default_factory=Augment)
@@ -120,7 +121,7 @@ class Finetune:
     run: Run = field(default_factory=Run)
     classes: tuple[str, ...] = ()
     """Names of the classes, in the order of the scores; by default those found under --data.path, sorted."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of a new model's weights, the order of the videos, the crops, the mixing and the fraction."""
 
 
@@ -140,24 +141,24 @@ class Probe:
     standard deviation)."""
     untrained: bool = False
     """Forget the weights: the same encoder at its start, for comparison."""
-    neighbours: tuple[int, ...] = (1, 5, 10, 20, 50)
+    neighbours: Annotated[tuple[int, ...], Bounds(1, 1_000_000_000, least=1)] = (1, 5, 10, 20, 50)
     """Numbers of neighbours that k-NN tries."""
-    temperature: float = 0.07
+    temperature: Annotated[float, Bounds(0, 1000, above=True)] = 0.07
     """Of k-NN's votes, exp(cosine / temperature)."""
-    penalties: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+    penalties: Annotated[tuple[float, ...], Bounds(0, 1e9, least=1)] = (1e-4, 1e-3, 1e-2, 1e-1)
     """Times the sum of the squared weights, that logistic regression tries."""
-    rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    rates: Annotated[tuple[float, ...], Bounds(0, 1e6, above=True, least=1)] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
     """Learning rates that the linear probes try; the attentive one tries a hundredth of the lowest five."""
-    epochs: int = 100
+    epochs: Annotated[int, COUNT] = 100
     """Passes of the linear probes over the features; the attentive one makes a fifth of them."""
     data: ProbeData = field(default_factory=ProbeData)
     views: Viewing = field(default_factory=lambda: Viewing(clips=1, crops=1))
     compute: Annotated[Compute, arg(name="")] = field(default_factory=Compute)
-    heads: int | None = None
+    heads: Annotated[int | None, HEADS] = None
     """Attention heads of the encoder, where a foreign file does not say."""
     out: str = ""
     """Folder for features and figures; by default `probe` in the run folder, or runs/NAME for a file."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the probes, of what is held out to choose by, of the fraction and of an untrained encoder."""
 
 
@@ -172,9 +173,9 @@ class Evaluate:
     compute: Annotated[Compute, arg(name="")] = field(default_factory=Compute)
     orders: bool = True
     """Test also on frames backwards, shuffled, and one frame repeated: how far the model uses motion at all."""
-    mistakes: int = 8
+    mistakes: Annotated[int, SOME] = 8
     """Mistakes that the report shows: those of which the model was surest."""
-    heads: int | None = None
+    heads: Annotated[int | None, HEADS] = None
     """Attention heads of the encoder, where a foreign file does not say."""
     out: str = ""
     """Folder for the report, the figures and the predictions; by default `evaluation` in the run folder, or runs/NAME
@@ -193,7 +194,7 @@ class Predict:
     """Tell the classes along time: seconds from one window's start to the next, such as 1s or 0.5."""
     window: str = ""
     """Seconds that a window lasts; by default as long as --every."""
-    top: int = 5
+    top: Annotated[int, COUNT] = 5
     """Classes that are told, the likeliest first."""
     json: str = ""
     """Write JSON to this file, or with - to the screen, instead of a table."""
@@ -201,5 +202,5 @@ class Predict:
     """Write the video (one alone) with its likeliest classes in the picture, as an .mp4."""
     views: Viewing = field(default_factory=Viewing)
     compute: Annotated[Compute, arg(name="")] = field(default_factory=Compute)
-    heads: int | None = None
+    heads: Annotated[int | None, HEADS] = None
     """Attention heads of the encoder, where a foreign file does not say."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from motionmae.config.bounds import COUNT, PROCESSES, SOME, WORKERS, Bounds
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -17,32 +19,32 @@ class Optim:
 
     kind: OptimKind = "adamw"
     """AdamW for all parameters, or Muon for the matrices inside the transformer blocks and AdamW for the rest."""
-    batch: int = 1024
+    batch: Annotated[int, COUNT] = 1024
     """Clips in one optimiser step, over all ranks and accumulated micro-batches."""
-    epochs: float = 800.0
+    epochs: Annotated[float, Bounds(0, 1e9, above=True)] = 800.0
     """Passes over the videos."""
-    steps: int | None = None
+    steps: Annotated[int | None, COUNT] = None
     """Optimiser steps, instead of epochs; the warm-up keeps its share."""
-    lr: float = 1.5e-4
+    lr: Annotated[float, Bounds(0, 1000)] = 1.5e-4
     """Peak learning rate for 256 clips; the run's peak is this times batch / 256."""
-    lr_hidden: float = 0.01
+    lr_hidden: Annotated[float, Bounds(0, 1, above=True)] = 0.01
     """Muon's peak learning rate, above 0, at most 1; its updates are of one size, so it is not scaled by the batch. It
     rises and falls in step with lr."""
-    lr_start: float = 1e-6
+    lr_start: Annotated[float, Bounds(0, 1000)] = 1e-6
     """Learning rate at the first step, for 256 clips as lr."""
-    lr_end: float = 1e-5
+    lr_end: Annotated[float, Bounds(0, 1000)] = 1e-5
     """Learning rate at the last step, for 256 clips as lr."""
-    warmup_epochs: float = 40.0
+    warmup_epochs: Annotated[float, Bounds(0, 1e9)] = 40.0
     """Epochs in which the rate rises; where the run is not longer, a tenth of it."""
-    weight_decay: float = 0.05
+    weight_decay: Annotated[float, Bounds(0, 1000)] = 0.05
     """Decoupled weight decay of matrices; biases, norms, positions and mask tokens have none."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: Annotated[tuple[float, float], Bounds(0, 1, below=True)] = (0.9, 0.95)
     """AdamW's two averages."""
-    momentum: float = 0.95
+    momentum: Annotated[float, Bounds(0, 1, below=True)] = 0.95
     """Muon's average of the gradient, at least 0, below 1."""
-    clip: float | None = None
+    clip: Annotated[float | None, Bounds(0, 1e9, above=True)] = None
     """Largest norm of the gradient; none by default."""
-    ema: float | None = None
+    ema: Annotated[float | None, Bounds(0, 1, above=True, below=True)] = None
     """Decay a step of the weights' running mean, for instance 0.9999; it is kept beside the weights and is what
     motionmae.load takes. None by default."""
 
@@ -64,29 +66,29 @@ class Run:
     """Equal numbers each time on a GPU too, slower; the CPU's are equal in any case."""
     parallel: Parallel = "ddp"
     """Under torchrun: ddp keeps all weights on every rank, fsdp a part on each, with checkpoints in parts too."""
-    micro_batch: int | Literal["auto"] | None = None
+    micro_batch: Annotated[int | Literal["auto"] | None, COUNT] = None
     """Clips that pass through the model at once, for each rank; the rest of the batch is accumulated. auto tries
     what fits; none: the rank's whole batch."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    log_every: int = 10
+    log_every: Annotated[int, COUNT] = 10
     """Steps between two lines of the log."""
-    save_every: int = 500
+    save_every: Annotated[int, COUNT] = 500
     """Steps between two checkpoints."""
-    inspect_every: int = 1000
+    inspect_every: Annotated[int, COUNT] = 1000
     """Steps between two inspections: reconstruction pictures and measures of the representation."""
-    keep: int = 2
+    keep: Annotated[int, SOME] = 2
     """Checkpoints that stay in the run folder; 0 keeps all."""
-    bad_steps: int = 20
+    bad_steps: Annotated[int, SOME] = 20
     """Steps out of the last 100 that may be skipped for a loss or gradient that is not finite; one more ends the
     run with a dump of them."""
     replay: str = ""
     """A dump of bad steps: run them again, say where the numbers stop being finite, and change nothing."""
-    plateau_steps: int = 1000
+    plateau_steps: Annotated[int, COUNT] = 1000
     """Steps after which a part of the loss that is no better than a trivial prediction is named in the log."""
     wandb: str = ""
     """Weights & Biases project that gets the curves too (needs the wandb package)."""
-    threads: int | None = None
+    threads: Annotated[int | None, PROCESSES] = None
     """Threads of the CPU's own mathematics; PyTorch's choice by default."""
 
 
@@ -98,9 +100,9 @@ class Compute:
     """CUDA, then Apple's GPU, then the CPU, unless named."""
     precision: Precision = "auto"
     """bf16 on a GPU that has it, else fp16; fp32 on the CPU."""
-    batch: int = 32
+    batch: Annotated[int, COUNT] = 32
     """Clips that pass through the model at once, for each rank."""
-    workers: int = 4
+    workers: Annotated[int, WORKERS] = 4
     """Processes that decode, for each rank; 0 decodes in the process of the model."""
-    threads: int | None = None
+    threads: Annotated[int | None, PROCESSES] = None
     """Threads of the CPU's own mathematics; PyTorch's choice by default."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from motionmae.config.bounds import COUNT, HEADS, LAYER, PIXELS, SEED, SOME, Bounds
 from motionmae.config.run import Device, Precision
 
 Entry = Literal["repeat", "pair", "window"]
@@ -31,11 +32,11 @@ class Features:
 
     entry: Entry = "repeat"
     """How a frame fills a cube of two: itself twice, itself after its predecessor, or as the middle of a whole clip."""
-    stride: int | None = None
+    stride: Annotated[int | None, Bounds(1, 512)] = None
     """Pixels from one cell to the next, by default the cube's side; below it, shifted passes are interleaved."""
-    layer: int | None = None
+    layer: Annotated[int | None, LAYER] = None
     """The block whose tokens are used, counted from 1 (0: the embedding, before any); by default the middle one."""
-    batch: int = 4
+    batch: Annotated[int, COUNT] = 4
     """Frames that pass through the encoder at once."""
 
 
@@ -45,19 +46,19 @@ class Propagation:
 
     protocol: Protocol = "dino"
     """Published settings: DINO (arXiv 2104.14294), CRW (2006.14613) or SiamMAE (2305.14344)."""
-    topk: int | None = None
+    topk: Annotated[int | None, COUNT] = None
     """Cells that a cell takes its label from."""
-    context: int | None = None
+    context: Annotated[int | None, SOME] = None
     """Frames before a frame that it takes labels from, beside the first."""
-    radius: int | None = None
+    radius: Annotated[int | None, SOME] = None
     """How far away, in rows and columns of cells, such cells may lie."""
-    temperature: float | None = None
+    temperature: Annotated[float | None, Bounds(0, 1000, above=True)] = None
     """Divides the cosines of features before the softmax that weights the cells."""
-    short: int | None = None
+    short: Annotated[int | None, Bounds(0, 16_384)] = None
     """Short side in pixels to which frames are resized; 0 keeps their size."""
-    multiple: int | None = None
+    multiple: Annotated[int | None, Bounds(0, 16_384)] = None
     """The long side is cut down to a multiple of this number of pixels; 0 rounds it to the cube's side."""
-    size: tuple[int, int] | None = None
+    size: Annotated[tuple[int, int] | None, Bounds(0, 16_384)] = None
     """Height and width in pixels (of a landscape frame) to which frames are resized instead; 0 0 for neither."""
     stretch: bool = True
     """Stretch each label's map to [0, 1] before the most likely one is taken, as DINO does."""
@@ -71,9 +72,9 @@ class SegmentDavis:
     """A run folder or checkpoint, or a trivial baseline: `rgb` (raw patches) or `copy` (the first mask stays)."""
     untrained: bool = False
     """Forget the weights: the same encoder at its start, for comparison."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of an untrained encoder."""
-    heads: int | None = None
+    heads: Annotated[int | None, HEADS] = None
     """Attention heads of the encoder, where a foreign file does not say."""
     data: Davis = field(default_factory=Davis)
     features: Features = field(default_factory=Features)
@@ -96,7 +97,7 @@ class SegmentVideo:
     """A video file, or a folder of images."""
     model: str = "rgb"
     """A run folder or checkpoint; without one, raw patches of pixels, which follow only what hardly changes."""
-    heads: int | None = None
+    heads: Annotated[int | None, HEADS] = None
     """Attention heads of the encoder, where a foreign file does not say."""
     mask: str = ""
     """A PNG of object numbers (palette or grey), or black and white, of the video's size."""
@@ -106,7 +107,7 @@ class SegmentVideo:
     """Objects as polygons instead: x,y,x,y,x,y,… in pixels, each one object."""
     points: tuple[str, ...] = ()
     """Points to follow, beside or instead of objects: x,y in pixels."""
-    at: int = 0
+    at: Annotated[int, SOME] = 0
     """The frame, counted from 0, that the mask, boxes, polygons or points belong to; followed both ways from there."""
     features: Features = field(default_factory=Features)
     propagation: Annotated[Propagation, arg(name="")] = field(default_factory=Propagation)
@@ -124,17 +125,17 @@ class BenchSegment:
 
     model: Literal["tiny", "small", "base", "large", "huge"] = "small"
     """The size of the (untrained) encoder."""
-    height: int = 480
+    height: Annotated[int, PIXELS] = 480
     """Rows of the frames, in pixels."""
-    width: int = 854
+    width: Annotated[int, PIXELS] = 854
     """Columns of the frames, in pixels."""
-    objects: int = 5
+    objects: Annotated[int, Bounds(1, 254)] = 5
     """Objects that are carried, beside the background."""
-    frames: int = 3
+    frames: Annotated[int, COUNT] = 3
     """Frames to time, of ours and the reference in turns."""
     entry: Entry = "repeat"
     """How a frame fills a cube of two."""
-    strides: tuple[int, ...] = ()
+    strides: Annotated[tuple[int, ...], Bounds(1, 512)] = ()
     """Pixels from one cell to the next; by default the cube's side and half of it."""
     reference: bool = True
     """Time the full-affinity reference too."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from motionmae.config.bounds import PROCESSES, SOME, Bounds
 from motionmae.config.pretraining import Pretrain
 from motionmae.config.recognition import Finetune, Probe
 from motionmae.config.segmentation import SegmentDavis
@@ -20,7 +21,7 @@ class Study:
     """The grid's name; set by the choice."""
     base: Pretrain = field(default_factory=Pretrain)
     """What all runs have in common: a config of motionmae pretrain, of which each arm changes a few fields."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Annotated[tuple[int, ...], Bounds(0, 2**63 - 1, least=1)] = (0, 1, 2)
     """Seeds of each arm; arms are compared seed by seed."""
     arms: tuple[str, ...] = ()
     """Arms to run, of those that the grid has; all by default."""
@@ -31,13 +32,13 @@ class Study:
     """A config of motionmae probe; its model and folder are the run's."""
     finetune: Finetune = field(default_factory=Finetune)
     """A config of motionmae finetune; what it starts from and its folder are the run's."""
-    fractions: tuple[float, ...] = (1.0, 0.1)
+    fractions: Annotated[tuple[float, ...], Bounds(0, 1, above=True, least=1)] = (1.0, 0.1)
     """Shares of the labels that fine-tuning gets."""
     davis: SegmentDavis = field(default_factory=SegmentDavis)
     """A config of motionmae segment davis; its model and folder are the run's."""
-    processes: int = 1
+    processes: Annotated[int, PROCESSES] = 1
     """Runs at the same time; with --base.run.threads 1 each keeps one processor busy."""
-    timed: int = 5
+    timed: Annotated[int, SOME] = 5
     """Steps of each arm that are timed, in turns, for the comparison at equal time; 0 for none."""
     out: str = ""
     """Folder with a run folder for each arm and seed, which grids on the same data share; by default runs/study."""

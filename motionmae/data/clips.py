@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from motionmae import noise
-from motionmae.config import Data
+from motionmae.config import Data, check
 from motionmae.data.sampling import (
     Box,
     area_box,
@@ -90,6 +90,7 @@ class Clips(Dataset[list[Sample]]):
         seed: int,
         labels: Sequence[int] = (),
     ):
+        check(data, "data")
         self.files, self.data, self.offsets, self.size, self.seed = list(files), data, list(offsets), size, seed
         self.labels = list(labels)
         self.kept: dict[int, Kept] = {}

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from motionmae.config import Features, Propagation, SegmentDavis, SegmentVideo
+from motionmae.config import Features, Propagation, SegmentDavis, SegmentVideo, check
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.davis import read_images
 from motionmae.evaluation.masks import VOID
@@ -127,17 +127,12 @@ def open_source(model: str, runtime: Runtime, heads: int | None = None, untraine
 
 def resolve(propagation: Propagation) -> Settings:
     """The given numbers, else the protocol's. A given `short` takes the place of the protocol's `size`."""
+    check(propagation)
     given = {each.name: getattr(propagation, each.name) for each in fields(Settings)}
     given = {name: value for name, value in given.items() if value is not None}
     if "short" in given:
         given = {"size": (0, 0)} | given
-    whole = replace(PROTOCOLS[propagation.protocol], **given)
-    for name, least in (("topk", 1), ("context", 0), ("radius", 0), ("short", 0), ("multiple", 0)):
-        if getattr(whole, name) < least:
-            raise MotionMAEError(f"--{name} is {getattr(whole, name)}: it must be {least} or more")
-    if whole.temperature <= 0:
-        raise MotionMAEError(f"--temperature is {whole.temperature}: it must be above 0")
-    return whole
+    return replace(PROTOCOLS[propagation.protocol], **given)
 
 
 def input_size(height: int, width: int, settings: Settings, patch: int) -> tuple[int, int]:
@@ -160,8 +155,7 @@ def features_of(
     frames: Frames, order: Sequence[int], size: tuple[int, int], source: Source, features: Features
 ) -> Iterator[Float[Tensor, "h w d"]]:
     """The features of the frames `order`, read and encoded a few at a time."""
-    if features.batch < 1:
-        raise MotionMAEError(f"--features.batch is {features.batch}: it must be 1 or more")
+    check(features, "features")
     stride, window = source.stride(features), source.encoder.config.frames if source.encoder else 1
     kept: dict[int, Tensor] = {}
     for start in range(0, len(order), features.batch):

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from motionmae import noise
-from motionmae.config import Compute, Data, Model, Viewing
+from motionmae.config import Compute, Data, Model, Viewing, check
 from motionmae.data.clips import Views
 from motionmae.data.loading import loader
 from motionmae.errors import MotionMAEError
@@ -60,13 +60,10 @@ def settle(asked: Viewing, made_with: dict[str, Any], model: Model) -> Viewing:
         chosen[name] = next((value for value in options if value is not None), None)
     if not chosen["size"] and asked.size is None:
         raise MotionMAEError("the checkpoint does not say the size of its frames: set --views.size")
-    for name in ("clips", "crops", "frames", "size", "stride"):
-        if chosen[name] < 1:
-            raise MotionMAEError(f"--views.{name} must be at least 1, it is {chosen[name]}")
-    if chosen["fps"] is not None and chosen["fps"] <= 0:
-        raise MotionMAEError(f"--views.fps must be above 0, it is {chosen['fps']:g}")
+    settled = Viewing(**chosen)
+    check(settled, "views")
     fits("views", chosen["frames"], chosen["size"], model)
-    return Viewing(**chosen)
+    return settled
 
 
 def fits(section: str, frames: int, size: int, model: Model) -> None:

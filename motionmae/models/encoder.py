@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from motionmae.config import Model
+from motionmae.config import Model, check
 from motionmae.errors import MotionMAEError
 from motionmae.models.linear import Linear, multiply
 from motionmae.models.tokens import Positions, clip_grid, grid_of, patchify
@@ -33,8 +33,6 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int):
         super().__init__()
-        if width % heads:
-            raise MotionMAEError(f"{heads} heads do not divide a width of {width}")
         self.heads = heads
         self.qkv = Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
@@ -109,6 +107,7 @@ class VideoEncoder(nn.Module):
     pixel_std: Tensor
 
     def __init__(self, config: Model, drop_path: float = 0.0):
+        check(config, "model")
         super().__init__()
         self.config = config
         self.recompute: bool = False

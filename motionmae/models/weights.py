@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from motionmae import stored
-from motionmae.config import Model, from_dict
+from motionmae.config import Model, check, from_dict
 from motionmae.errors import MotionMAEError
 from motionmae.models import hub
 from motionmae.models.autoencoder import TARGETS, MotionMAE
@@ -169,6 +169,7 @@ def _agree(found: Checkpoint, shapes: dict[str, tuple[int, ...]], file: Path) ->
     What a module of this config would hold is asked of one that has no memory; its depth is that of the tensors.
     """
     model = found.model
+    check(model, "model")
     held = {match[1] for name in shapes if (match := re.match(r"encoder\.blocks\.(\d+)\.", name))}
     below = {match[1] for name in shapes if (match := re.match(r"decoders\.\d+\.blocks\.(\d+)\.", name))}
     for what, said, have in (("", model.depth, held), ("decoder", model.decoder.depth, below)):

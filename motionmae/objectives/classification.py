@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from motionmae import noise
-from motionmae.config import Mix
+from motionmae.config import Mix, check
 from motionmae.models.classifier import Classifier
 from motionmae.models.encoder import to_unit, vectors
 
@@ -100,6 +100,7 @@ class Classification(nn.Module):
     """
 
     def __init__(self, classifier: Classifier, config: Mix, augment: AugmentClips | None = None, repeats: int = 1):
+        check(config, "mix")
         super().__init__()
         # The parts and not the classifier: their names in a checkpoint are then those of every other checkpoint.
         self.encoder, self.head = classifier.encoder, classifier.head

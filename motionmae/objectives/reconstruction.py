@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from motionmae.config import Distance, Loss, Mask, Target
-from motionmae.errors import MotionMAEError
+from motionmae.config import Distance, Loss, Mask, Target, check
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.encoder import to_unit, training_grid
 from motionmae.models.tokens import Cube, clip_grid, patchify, put, take, unpatchify
@@ -33,14 +32,8 @@ DISTANCES: dict[Distance, Callable[..., Tensor]] = {
 
 def heads_of(loss: Loss, target: Target, cube: Cube) -> dict[str, int]:
     """The targets with a weight above 0, and how many numbers of a cube each is: the heads that are needed."""
-    for name in ("appearance", "motion"):
-        if getattr(loss, name) < 0:
-            raise MotionMAEError(f"loss.{name} is {getattr(loss, name)}: a weight must be 0 or more")
     sizes = {"appearance": math.prod(cube) * 3, "motion": outputs(target, cube)}
-    heads = {name: size for name, size in sizes.items() if getattr(loss, name) > 0}
-    if not heads:
-        raise MotionMAEError("loss.appearance and loss.motion are both 0: nothing would be learnt")
-    return heads
+    return {name: size for name, size in sizes.items() if getattr(loss, name) > 0}
 
 
 class Reconstruction(nn.Module):
@@ -51,6 +44,8 @@ class Reconstruction(nn.Module):
 
     def __init__(self, autoencoder: MotionMAE, mask: Mask, target: Target, loss: Loss):
         super().__init__()
+        for name, section in (("mask", mask), ("target", target), ("loss", loss)):
+            check(section, name)
         self.autoencoder, self.mask, self.target, self.loss = autoencoder, mask, target, loss
         self.distance = DISTANCES[loss.kind]
         if grid := training_grid(autoencoder.config):

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
 
-from motionmae.config import Davis, Demo, Features, Pretrain, Propagation, Run
+from motionmae.config import Davis, Demo, Features, Pretrain, Propagation, Run, check
 from motionmae.data.synthetic import MOTIONS, sequences, write_videos
 from motionmae.evaluation.davis import write_sequence
 from motionmae.evaluation.probing import accuracy, knn, linear, standardise
@@ -36,6 +36,7 @@ COLUMNS = ("linear probe, by time", "linear probe, pooled", "k-NN, by time", "J&
 
 def run(config: Demo) -> None:
     """Render, pretrain, measure beside the untrained encoder, report."""
+    check(config)
     begun, out = time.perf_counter(), Path(config.out)
     train = _all(write_videos(out / "videos", "train", config.videos, seed=1), config.videos, "rendering train")
     test = _all(write_videos(out / "videos", "test", config.tests, seed=2), config.tests, "rendering test ")

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from motionmae import runtime
-from motionmae.config import Embed
+from motionmae.config import Embed, check
 from motionmae.errors import MotionMAEError
 from motionmae.inference.embedding import Embedding, Plan, Row, fingerprint, plan_of, stream
 from motionmae.inference.features import check_name, join, open_parts, part_of, write_part
@@ -24,6 +24,7 @@ PART = 32
 
 def run(config: Embed) -> None:
     """Embed the videos part by part, go on where an earlier call was stopped, and join the parts."""
+    check(config)
     here = runtime.start_for(config.compute)
     with runtime.leaving(here):
         if not config.model:

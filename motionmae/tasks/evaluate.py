@@ -6,8 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from motionmae import runtime
-from motionmae.config import Data, Evaluate
-from motionmae.errors import MotionMAEError
+from motionmae.config import Data, Evaluate, check
 from motionmae.evaluation.recognition import labelled, summary
 from motionmae.inference.views import examine, settle
 from motionmae.library.sources import find
@@ -18,10 +17,9 @@ from motionmae.runtime import beside
 
 def run(config: Evaluate) -> None:
     """Test `config.model` on `config.data.path`; prints the figures and writes them, the predictions and a report."""
+    check(config)
     here = runtime.start_for(config.compute)
     with runtime.leaving(here):
-        if config.mistakes < 0:
-            raise MotionMAEError(f"--mistakes must be at least 0, it is {config.mistakes}")
         classifier, made_with = load_classifier(config.model, config.heads)
         views = settle(config.views, made_with, classifier.encoder.config)
         labels = labelled(find(Data(**asdict(config.data))), classifier.names, config.data.path)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from motionmae import stored
-from motionmae.config import Export
+from motionmae.config import Export, check
 from motionmae.errors import MotionMAEError
 from motionmae.files import replacing, write_json, write_text
 from motionmae.models import export, weights
@@ -27,6 +27,7 @@ NEAR = {"onnx": 1e-4, "pt2": 1e-5}
 
 def run(config: Export) -> None:
     """Write aside, compare, rename; nothing is left where something went wrong."""
+    check(config)
     out = Path(config.out)
     if not config.model:
         raise MotionMAEError("say which model: a run folder, or a checkpoint")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from motionmae import runtime
-from motionmae.config import Augment, Compute, Data, Finetune
+from motionmae.config import Augment, Compute, Data, Finetune, check
 from motionmae.data import transforms
 from motionmae.data.clips import Clips
 from motionmae.errors import MotionMAEError
@@ -35,6 +34,7 @@ WATCHED = 256  # videos of the test set that are looked at during training, once
 
 def run(config: Finetune) -> None:
     """Fine-tune on the labelled videos of `config.data.path`, or go on; test at the end where test videos are named."""
+    check(config)
     videos = find(config.data)
     if not videos.labels:
         raise MotionMAEError(
@@ -84,7 +84,6 @@ def settle(config: Finetune, labels: Sequence[str]) -> tuple[Finetune, weights.C
     """The config with nothing left open (model, clip, classes, views), and the checkpoint to start from."""
     if not config.init:
         raise MotionMAEError("--init names a run folder or checkpoint to start from; --init none trains from scratch")
-    check(config)
     start = None if config.init == "none" else weights.read(config.init, config.heads)
     model = replace(config.model if start is None else start.model, norm=False)
     frames, size = config.data.frames or model.frames, config.data.size or model.size
@@ -96,38 +95,6 @@ def settle(config: Finetune, labels: Sequence[str]) -> tuple[Finetune, weights.C
     views = settle_views(config.views, {"views": own | {"frames": data.frames, "size": data.size}}, model)
     classes = tuple(number(labels, config.classes)[1])
     return replace(config, model=model, data=data, views=views, classes=classes), start
-
-
-def check(config: Finetune) -> None:
-    """Raise MotionMAEError, naming the option, for a number outside its range."""
-    mix, augment, data = config.mix, config.augment, config.data
-    shares = {
-        "data.scales": data.scales,
-        "data.area": data.area or (1.0, 1.0),
-        "augment.erase-area": augment.erase_area,
-    }
-    ranges = {
-        "mix.mixup": (mix.mixup, 0, math.inf),
-        "mix.cutmix": (mix.cutmix, 0, math.inf),
-        "mix.smoothing": (mix.smoothing, 0, 1),
-        "drop-path": (config.drop_path, 0, 0.99),
-        "dropout": (config.dropout, 0, 0.99),
-        "layer-decay": (config.layer_decay, 0.01, 1),
-        "augment.layers": (augment.layers, 0, math.inf),
-        "augment.magnitude": (augment.magnitude, 0, 10),
-        "augment.spread": (augment.spread, 0, math.inf),
-        "augment.chance": (augment.chance, 0, 1),
-        "augment.hue": (augment.hue, 0, 0.5),
-        "augment.erase": (augment.erase, 0, 1),
-        "data.repeats": (data.repeats, 1, math.inf),
-    }
-    for name, (value, low, high) in ranges.items():
-        if not low <= value <= high:
-            raise MotionMAEError(f"--{name} must be between {low:g} and {high:g}, it is {value:g}")
-    for name, values in shares.items():
-        rising = name == "data.scales" or values[0] <= values[-1]
-        if not values or min(values) <= 0 or max(values) > 1 or not rising:
-            raise MotionMAEError(f"--{name} must be shares above 0 and at most 1, ranges rising, they are {values}")
 
 
 def clips_of(config: Finetune, files: Sequence[Path], labels: Sequence[int]) -> Clips:

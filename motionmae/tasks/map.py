@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from motionmae.config import Map
+from motionmae.config import Map, check
 from motionmae.errors import MotionMAEError
 from motionmae.inference.features import read_features
 from motionmae.inference.nearest import blocks, mean_of
@@ -18,6 +18,7 @@ from motionmae.report.gallery import Shown, write_map
 
 def run(config: Map) -> None:
     """Write the page."""
+    check(config)
     table = read_features(config.features)
     vectors = table.of(config.layer)
     if len(vectors) < 3:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from motionmae.config import Motions
+from motionmae.config import Motions, check
 from motionmae.data.motions import MOTIONS, apart, write_clips
 from motionmae.errors import MotionMAEError
 
 
 def run(config: Motions) -> None:
     """Cut the clips and say which sources went where."""
+    check(config)
     if not config.sources:
         raise MotionMAEError("say which videos to cut from: files, or folders of frames, at least three")
     missing = next((name for name in (*config.sources, *config.test) if not Path(name).exists()), None)

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from motionmae import runtime
-from motionmae.config import Compute, Predict, Viewing
+from motionmae.config import Compute, Predict, Viewing, check
 from motionmae.errors import MotionMAEError
 from motionmae.files import write_json
 from motionmae.inference import windows
@@ -42,20 +42,15 @@ class Told:
 
 def run(config: Predict) -> None:
     """Tell the classes of each video; one that cannot be read is told on stderr and passed over, unless none can."""
+    check(config)
     here = runtime.start_for(config.compute)
     with runtime.leaving(here):
-        if config.top < 1:
-            raise MotionMAEError(f"--top must be at least 1, it is {config.top}")
-        if config.window and not config.every:
-            raise MotionMAEError("--window needs --every, the seconds from one window's start to the next")
         classifier, made_with = load_classifier(config.model, config.heads)
         views = settle(config.views, made_with, classifier.encoder.config)
         classifier.to(here.device)
         files = collect(config.videos).paths
         if config.render and len(files) != 1:
             raise MotionMAEError(f"--render writes one video, {len(files)} were named")
-        if config.render and not config.render.endswith(".mp4"):
-            raise MotionMAEError(f"--render {config.render}: expected a name that ends in .mp4")
         if config.render and os.path.exists(config.render) and os.path.samefile(config.render, files[0]):
             raise MotionMAEError(f"--render {config.render}: is the video itself, which is only read")
         found: dict[Path, list[Told]] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from motionmae.config import Data, Prepare
+from motionmae.config import Data, Prepare, check
 from motionmae.data.sampling import dense
 from motionmae.errors import MotionMAEError
 from motionmae.files import read_json, write_json
@@ -30,6 +30,7 @@ SAMPLED = 8
 
 def run(config: Prepare) -> None:
     """Prepare what is not yet prepared, write the manifest, say what was gained."""
+    check(config)
     if not config.source:
         raise MotionMAEError("motionmae prepare needs a SOURCE: a manifest of motionmae scan, a folder or a list")
     found = find(Data(path=config.source, root=config.root, split=config.split))

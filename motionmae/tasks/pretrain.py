@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from motionmae import runtime
-from motionmae.config import Pretrain
+from motionmae.config import Pretrain, check
 from motionmae.data.clips import Clips, pretraining_offsets
 from motionmae.data.loading import collate
 from motionmae.evaluation import probing
@@ -33,6 +33,7 @@ LOOKED_AT = 256
 
 def run(config: Pretrain) -> None:
     """Pretrain on the videos that `config.data.path` names, or go on with the run that `config.run.out` holds."""
+    check(config)
     if not fit_videos(config, find(config.data)):
         raise KeyboardInterrupt
 

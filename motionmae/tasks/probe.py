@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from motionmae import runtime, stored
-from motionmae.config import Data, Probe, Viewing
+from motionmae.config import Data, Probe, Viewing, check
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import probing
 from motionmae.evaluation.probes import HELD, Features, Fold, leave_out, measure, told
@@ -35,9 +35,11 @@ from motionmae.runtime import Runtime
 
 def run(config: Probe) -> dict[str, Any]:
     """Fit the probes on `config.data.path` and test them; prints, writes and gives a table (on rank 0 alone)."""
+    check(config)
+    if not config.model:
+        raise MotionMAEError("say which model: a run folder, or a checkpoint with an encoder")
     here = runtime.start_for(config.compute)
     with runtime.leaving(here):
-        check(config)
         encoder, made_with = encoder_of(config)
         views = settle(config.views, made_with, encoder.config)
         videos, folds = sources(config)
@@ -54,24 +56,6 @@ def run(config: Probe) -> dict[str, Any]:
         turns = f", each of {len(folds)} values of {config.data.leave} in turn" if config.data.leave else ""
         here.say(f"{fitted} videos to fit on, {tests} to test on{turns}\n{told(table)}\n{folder}")
         return content
-
-
-def check(config: Probe) -> None:
-    """Raise MotionMAEError for settings that no probe can be fitted with."""
-    if not config.model:
-        raise MotionMAEError("say which model: a run folder, or a checkpoint with an encoder")
-    for name, what in (("kinds", "probe"), ("pool", "features")):
-        if not getattr(config, name):
-            raise MotionMAEError(f"--{name} names no {what}")
-    for name in ("neighbours", "rates"):
-        values = getattr(config, name)
-        if not values or min(values) <= 0:
-            raise MotionMAEError(f"--{name} must be numbers above 0, they are {values}")
-    for name in ("temperature", "epochs"):
-        if getattr(config, name) <= 0:
-            raise MotionMAEError(f"--{name} must be above 0, it is {getattr(config, name)}")
-    if not config.penalties or min(config.penalties) < 0:
-        raise MotionMAEError(f"--penalties must be numbers that are not negative, they are {config.penalties}")
 
 
 def sources(config: Probe) -> tuple[Labels, list[Fold]]:

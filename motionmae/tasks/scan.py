@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from motionmae.config import Data, Scan
+from motionmae.config import Data, Scan, check
 from motionmae.errors import MotionMAEError
 from motionmae.library.manifest import Entry, read_manifest, write_manifest
 from motionmae.library.processes import available
@@ -21,10 +21,9 @@ from motionmae.library.sources import find
 
 def run(config: Scan) -> None:
     """Scan the folder, write the manifest, print the summary; what is done is kept where the scan is stopped."""
+    check(config)
     if not config.folder:
         raise MotionMAEError("motionmae scan needs a FOLDER: the folder with the videos")
-    if not config.out.endswith((".csv", ".parquet")):
-        raise MotionMAEError(f"--out {config.out}: a manifest ends in .csv or .parquet")
     known = read_manifest(config.out) if os.path.exists(config.out) else []
     labels, listed = _labels(config) if config.labels else ({}, [])
     console, entries, others = Console(), [], 0

@@ -15,7 +15,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from motionmae import files, runtime
-from motionmae.config import Search, Viewing, from_dict
+from motionmae.config import Search, Viewing, check, from_dict
 from motionmae.errors import MotionMAEError
 from motionmae.inference.embedding import Plan, Row, checked, fingerprint, stream
 from motionmae.inference.features import Features, read_features
@@ -39,6 +39,7 @@ class Hit:
 
 def run(config: Search) -> None:
     """Print, or write, what is alike."""
+    check(config)
     if config.duplicates is None and not config.query:
         raise MotionMAEError(
             "say what to search for: QUERY.mp4, the name of a video in the table, or --duplicates 0.98"
@@ -109,8 +110,6 @@ def embedded(table: Features, name: str, config: Search, here: Runtime) -> Float
 
 def pairs(table: Features, vectors: Shaped[np.ndarray, "n ..."], least: float, mean: Tensor | None) -> list[Hit]:
     """Rows of different videos that are nearly the same, two by two, the likest first; each pair of videos once."""
-    if not -1 <= least <= 1:
-        raise MotionMAEError(f"--duplicates must be a cosine between -1 and 1, it is {least:g}")
     best: dict[tuple[str, str], tuple[float, Row, Row]] = {}
     for a, b, score in duplicates(vectors, least, mean):
         left, right = table.rows[a], table.rows[b]

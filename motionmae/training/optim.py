@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from motionmae.config import Optim, OptimKind, Run
+from motionmae.config import Optim, OptimKind, Run, check
 from motionmae.errors import MotionMAEError
 from motionmae.training.muon import Muon
 
@@ -35,6 +35,8 @@ class Plan:
 
 def plan(optim: Optim, run: Run, videos: int, repeats: int, ranks: int) -> Plan:
     """Steps from epochs (or as given), and the batch cut into micro-batches for each rank."""
+    check(optim, "optim")
+    check(run, "run")
     if optim.batch % (ranks * repeats):
         raise MotionMAEError(f"--optim.batch {optim.batch} must be a multiple of ranks x repeats, {ranks} x {repeats}")
     if run.micro_batch == "auto" and run.parallel == "fsdp":
@@ -45,11 +47,7 @@ def plan(optim: Optim, run: Run, videos: int, repeats: int, ranks: int) -> Plan:
         raise MotionMAEError(
             f"--run.micro-batch {micro} must divide the batch of a rank, {share}, and be whole repeats of {repeats}"
         )
-    if optim.kind == "muon":
-        check_muon(optim)
     steps = optim.steps if optim.steps is not None else math.ceil(optim.epochs * videos * repeats / optim.batch)
-    if steps < 1:
-        raise MotionMAEError(f"the run would have {steps} steps; raise --optim.epochs or set --optim.steps")
     warmup = round(steps * (0.1 if endless(optim) else optim.warmup_epochs / optim.epochs))
     return Plan(steps, warmup, optim.batch, micro, share // micro, ranks, optim.lr * optim.batch / 256, videos)
 
@@ -75,15 +73,6 @@ def told(plan: Plan, optim: Optim) -> str:
             f"run of {optim.epochs:g}; it is shortened to a tenth of the run, {plan.warmup} steps"
         )
     return text
-
-
-def check_muon(optim: Optim) -> None:
-    """Raise MotionMAEError for a number of Muon's outside its range."""
-    for name, value, low, high in (("lr", optim.lr, 0, 10), ("lr-hidden", optim.lr_hidden, 0, 1)):
-        if not low < value <= high:
-            raise MotionMAEError(f"--optim.{name} must be above {low} and at most {high} with muon, it is {value:g}")
-    if not 0 <= optim.momentum < 1:
-        raise MotionMAEError(f"--optim.momentum must be at least 0 and below 1, it is {optim.momentum:g}")
 
 
 def learning_rate(step: int, plan: Plan, optim: Optim) -> float:
@@ -146,8 +135,6 @@ def average(module: nn.Module, optim: Optim) -> dict[str, torch.Tensor]:
     """Copies of the learnt parameters, from which their running mean goes on; none where `optim.ema` is not set."""
     if optim.ema is None:
         return {}
-    if not 0 < optim.ema < 1:
-        raise MotionMAEError(f"--optim.ema {optim.ema}: must be between 0 and 1, for instance 0.9999")
     return {name: value.detach().clone() for name, value in module.named_parameters() if value.requires_grad}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from motionmae.config import BenchData
+from motionmae.config import BenchData, check
 from motionmae.data.clips import Clips, pretraining_offsets
 from motionmae.data.loading import Order, loader
 from motionmae.errors import MotionMAEError
@@ -27,6 +27,7 @@ LONG, LARGE = 60, 400
 
 def run(config: BenchData) -> None:
     """Print clips per second in one process and in workers, the decoder's ceiling, the memory, and one advice."""
+    check(config)
     found = find(config.data)
     paths = [path for path in found.paths if path.is_file() or "::" in str(path)]
     if not paths:

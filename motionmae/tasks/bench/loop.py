@@ -18,9 +18,8 @@ from typing import Any
 import torch
 
 from motionmae import runtime
-from motionmae.config import BenchLoop, Pretrain
+from motionmae.config import BenchLoop, Pretrain, check
 from motionmae.data.clips import pretraining_offsets
-from motionmae.errors import MotionMAEError
 from motionmae.runtime import Runtime
 from motionmae.tasks.pretrain import build
 from motionmae.training import loop, optim
@@ -69,8 +68,7 @@ class Turns:
 
 def run(config: BenchLoop) -> None:
     """Time the two side by side; print the medians over the stretches, and the middle half of what they say."""
-    if config.turns < 2:
-        raise MotionMAEError(f"--turns {config.turns}: at least 2, as the middle half of them is shown")
+    check(config)
     here = runtime.start(config.run)
     turns = measure(config, config.turns, here)
     print(

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from motionmae import runtime
-from motionmae.config import BenchPretrain, Pretrain
+from motionmae.config import BenchPretrain, Pretrain, check
 from motionmae.data.clips import pretraining_offsets
 from motionmae.data.loading import Order, collate, loader
 from motionmae.data.synthetic import write_videos
@@ -53,6 +53,7 @@ class Turn:
 
 def run(config: BenchPretrain) -> None:
     """Time steps on real videos, or on synthetic ones where no folder is given, and say what limits them."""
+    check(config)
     here = runtime.start(config.run)
     with videos(config) as config:
         objective = build(config).to(here.device).train()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from motionmae.config import BenchSegment, Features
+from motionmae.config import BenchSegment, Features, check
 from motionmae.inference.propagation import carry, match
 from motionmae.inference.sequence import Frames, Settings, Source, features_of, input_size, resolve
 from motionmae.models.encoder import VideoEncoder
@@ -23,6 +23,7 @@ from motionmae.runtime import Runtime, pick_device, pick_dtype
 @torch.inference_mode()
 def run(config: BenchSegment) -> None:
     """Print frames a second of features and of propagation with a full context, apart, and of the reference."""
+    check(config)
     device = pick_device(config.device)
     torch.manual_seed(0)
     runtime = Runtime(device, pick_dtype(config.precision, device))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from motionmae.config import Davis, Features, Propagation, SegmentDavis
+from motionmae.config import Davis, Features, Propagation, SegmentDavis, check
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.davis import list_frames, list_masks, list_sequences, read_images
 from motionmae.evaluation.masks import paint, read_mask, write_mask
@@ -37,6 +37,7 @@ RATE = 24.0  # frames a second of the DAVIS videos
 
 def run(config: SegmentDavis) -> None:
     """Propagate, save, score and report."""
+    check(config)
     device = pick_device(config.device)
     runtime = Runtime(device, pick_dtype(config.precision, device))
     source = open_source(config.model, runtime, config.heads, config.seed if config.untrained else None)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from motionmae.config import SegmentScore
+from motionmae.config import SegmentScore, check
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.davis import list_masks, list_sequences
 from motionmae.evaluation.masks import VOID, read_mask
@@ -21,6 +21,7 @@ KEYS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
 def run(config: SegmentScore) -> None:
     """Score a folder of predictions, print the table and, where asked for, write the JSON."""
+    check(config)
     if not config.predictions:
         raise MotionMAEError("PREDICTIONS is missing: expected a folder of masks, SEQUENCE/FRAME.png")
     names = config.data.sequences or list_sequences(config.data.path, config.data.split)

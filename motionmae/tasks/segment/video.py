@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from rich.progress import track
 from torch import Tensor
 
-from motionmae.config import SegmentVideo
+from motionmae.config import SegmentVideo, check
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import VOID, draw_points, draw_shapes, paint, read_mask, read_user_mask, write_mask
 from motionmae.files import write_csv, write_json
@@ -44,6 +44,7 @@ Areas = dict[int, list[int]]
 
 def run(config: SegmentVideo) -> None:
     """Follow, save and paint."""
+    check(config)
     if not config.video:
         raise MotionMAEError("VIDEO is missing: expected a video file")
     frames, starts, rate = open_frames(config.video)

@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from motionmae.config import Finetune, Pretrain, Probe, SegmentDavis, Study, from_dict
+from motionmae.config import Finetune, Pretrain, Probe, SegmentDavis, Study, check, from_dict
 from motionmae.errors import MotionMAEError
 from motionmae.files import read_json, write_json
 from motionmae.grids import GRIDS
@@ -26,12 +26,11 @@ SECTIONS = {"base": Pretrain, "probe": Probe, "finetune": Finetune, "davis": Seg
 
 def run(config: Study) -> None:
     """Run what is missing of the grid, measure it, and make the table. Raises MotionMAEError where cells failed."""
+    check(config)
     grid, results = GRIDS[config.grid], Path(config.results)
     unknown = [arm for arm in config.arms if arm not in grid.arms]
     if unknown:
         raise MotionMAEError(f"--arms {unknown[0]}: the grid {config.grid} has {', '.join(grid.arms)}")
-    if config.processes < 1 or not config.seeds:
-        raise MotionMAEError(f"--processes must be at least 1, it is {config.processes}, and --seeds name one or more")
     failed: list[str] = []
     if not config.tables:
         claim(config)
