@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import write_mask
 from motionmae.files import read_text, write_image, write_text
-from motionmae.video.images import open_image
+from motionmae.video.frames import by_number
+from motionmae.video.images import as_rgb, open_image
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages/480p", "Annotations/480p", "ImageSets/2017"
 
@@ -27,7 +28,7 @@ def list_sequences(root: Path | str, split: str) -> list[str]:
         raise MotionMAEError(
             f"{path} is missing: expected a list of sequences (--data.split; the lists there: {found})"
         )
-    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(path).lstrip("\ufeff").splitlines() if line.strip()]
     if not names:
         raise MotionMAEError(f"{path} names no sequence")
     return names
@@ -44,7 +45,7 @@ def list_masks(root: Path | str, name: str) -> list[Path]:
 
 
 def _files(folder: Path, suffix: str) -> list[Path]:
-    paths = sorted(folder.glob(f"*{suffix}"))
+    paths = sorted(folder.glob(f"*{suffix}"), key=lambda path: by_number(path.name))
     if not paths:
         raise MotionMAEError(f"{folder} holds no {suffix} files: expected the frames of a sequence")
     return paths
@@ -56,7 +57,7 @@ def read_images(paths: Sequence[Path], size: tuple[int, int] | None = None) -> U
     for path in paths:
         try:
             with open_image(path) as image:
-                frame = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+                frame = np.asarray(as_rgb(image, path))
         except (OSError, SyntaxError) as error:
             raise MotionMAEError(f"{path} cannot be read as an image: {error}") from None
         size = size or frame.shape[:2]

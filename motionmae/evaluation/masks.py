@@ -29,16 +29,21 @@ def palette() -> UInt8[np.ndarray, "256 3"]:
 
 
 def read_mask(path: Path | str) -> UInt8[np.ndarray, "h w"]:
-    """The labels of a palette or grey PNG; raises where the file is missing, broken, smeared or in true colours."""
+    """The labels of a palette or grey PNG; raises where the file is missing, broken, smeared or in true colours.
+
+    Grey ones of 0 and 255 alone are black and white, as DAVIS 2016 has them: one object.
+    """
     try:
         with open_image(path) as image:
             if image.format == "JPEG":
                 raise MotionMAEError(f"{path} is a JPEG, which smears object numbers: expected a PNG")
-            if image.mode not in ("P", "L"):
+            if image.mode not in ("P", "L", "1"):
                 raise MotionMAEError(
                     f"{path} must be a palette or 8-bit grey image of object numbers; its mode is {image.mode}"
                 )
-            return np.array(image)
+            labels = np.array(image).astype(np.uint8)
+            white = image.mode == "L" and np.isin(labels, (0, VOID)).all()
+            return (labels > 0).astype(np.uint8) if white else labels
     except MotionMAEError:
         raise
     except FileNotFoundError:
@@ -48,15 +53,23 @@ def read_mask(path: Path | str) -> UInt8[np.ndarray, "h w"]:
 
 
 def read_user_mask(path: Path | str) -> UInt8[np.ndarray, "h w"]:
-    """As `read_mask`, and masks as drawing programs save them: black and white, or in the palette's very colours."""
+    """As `read_mask`, and masks as drawing programs save them: black and white, with soft edges or on a transparent
+    ground (half and more is the object), or in the palette's very colours."""
     try:
         with open_image(path) as image:
             mode = "" if image.format == "JPEG" else image.mode
-            colours = np.asarray(image.convert("RGB"), dtype=np.int64) @ (1 << 16, 1 << 8, 1)
-    except (OSError, SyntaxError):  # that one says why
+            pixels = np.asarray(image.convert("RGBA"))
+    except (OSError, SyntaxError, ValueError):  # that one says why
         return read_mask(path)
-    if mode in ("1", "L", "LA", "RGB", "RGBA") and np.isin(colours, (0, 0xFFFFFF)).all():
-        return (colours > 0).astype(np.uint8)
+    if mode not in ("1", "L", "LA", "RGB", "RGBA"):
+        return read_mask(path)
+    solid = pixels[..., 3] >= 128
+    if not solid.all() and len(np.unique(pixels[solid][:, :3], axis=0)) == 1:
+        return solid.astype(np.uint8)
+    drawn = np.where(solid[..., None], pixels[..., :3], 0).astype(np.int64)
+    if (drawn == drawn[..., :1]).all() and _one_shape(np.unique(drawn[..., 0]).tolist()):
+        return (drawn[..., 0] >= 128).astype(np.uint8)
+    colours = drawn @ (1 << 16, 1 << 8, 1)
     if mode not in ("RGB", "RGBA"):
         return read_mask(path)
     labels = dict(zip((palette().astype(np.int64) @ (1 << 16, 1 << 8, 1)).tolist(), range(256), strict=True))
@@ -67,6 +80,13 @@ def read_user_mask(path: Path | str) -> UInt8[np.ndarray, "h w"]:
                 f"{path} holds the colour #{colour:06x}: expected black and white, DAVIS's palette, or object numbers"
             )
     return np.array([labels[colour] for colour in found.tolist()], dtype=np.uint8)[places].reshape(colours.shape)
+
+
+def _one_shape(greys: list[int]) -> bool:
+    """Whether greys are black, white and what lies between at soft edges, not the numbers of objects: these follow each
+    other from 1 on, or are few."""
+    between = [grey for grey in greys if 0 < grey < VOID]
+    return VOID in greys and (not between or (len(between) > 2 and between != list(range(1, len(between) + 1))))
 
 
 def write_mask(path: Path | str, labels: UInt8[np.ndarray, "h w"]) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from motionmae.errors import MotionMAEError
 from motionmae.video.errors import VideoError
-from motionmae.video.images import open_image
+from motionmae.video.images import as_rgb, open_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 RATE = Fraction(30)
@@ -38,11 +38,13 @@ def names(path: str | os.PathLike[str]) -> list[str]:
         raise VideoError(path, (error.strerror or "unreadable").lower()) from error
     if not found:
         raise VideoError(path, "a folder without images")
-    return sorted(found, key=lambda name: [(len(part), part) if part.isdigit() else (0, part) for part in _parts(name)])
+    return sorted(found, key=by_number)
 
 
-def _parts(name: str) -> list[str]:
-    return [part.lstrip("0") or "0" if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+def by_number(name: str) -> list[tuple[int, str]]:
+    """What names are sorted by: numbers in them count as numbers."""
+    parts = [part.lstrip("0") or "0" if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+    return [(len(part), part) if part.isdigit() else (0, part) for part in parts]
 
 
 class Images:
@@ -124,7 +126,7 @@ def _load(path: str | os.PathLike[str], name: str, size: tuple[int, ...]) -> UIn
     """One image, turned as its Exif data say; resized where it differs from the first."""
     try:
         with open_image(os.path.join(path, name)) as image:
-            picture = ImageOps.exif_transpose(image).convert("RGB")
+            picture = as_rgb(image, "")
     except MotionMAEError as error:
         raise VideoError(os.path.join(path, name), str(error).partition(": ")[2]) from error
     except (OSError, ValueError, SyntaxError) as error:

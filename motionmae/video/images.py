@@ -1,4 +1,7 @@
-"""Image files. Its one rule: none is decoded that says it has more pixels than MOST_PIXELS."""
+"""Image files. Its one rule: none is decoded that says it has more pixels than MOST_PIXELS.
+
+And none is shown with its values cut off: more than 8 bits are scaled by their range, or refused.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
 from motionmae.errors import MotionMAEError
 
@@ -35,3 +39,32 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         if why := too_large(image.height, image.width):
             raise MotionMAEError(f"{os.fspath(path)}: an image {why}")
         yield image
+
+
+def as_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
+    """An opened image in RGB, turned as its Exif data say: 16 bits by their whole range, floats as they lie in [0, 1].
+
+    Raises MotionMAEError for others, and where 8 bits would make different values the same (a thermal camera's, which
+    fill a small part of the range).
+    """
+    image = ImageOps.exif_transpose(image)
+    if not image.mode.startswith(("I", "F")):
+        return image.convert("RGB")
+    values = np.asarray(image).astype(np.float64)
+    if image.mode == "F" and values.min() >= 0 and values.max() <= 1:  # NaN is neither
+        grey = values * 255
+    elif image.mode != "F" and values.min() >= 0 and values.max() < 1 << 16:
+        grey = values / 257
+    else:
+        raise MotionMAEError(
+            f"{os.fspath(path)}: has values from {values.min():g} to {values.max():g}; expected 8 bits, 16 bits, or "
+            "floats in [0, 1]"
+        )
+    grey = np.round(grey).astype(np.uint8)
+    before, after = len(np.unique(values)), len(np.unique(grey))
+    if after < 32 and before > 2 * after:
+        raise MotionMAEError(
+            f"{os.fspath(path)}: its {before} values from {values.min():g} to {values.max():g} would become {after} in "
+            "8 bits; scale the images to their own range first"
+        )
+    return Image.fromarray(grey).convert("RGB")
