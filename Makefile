@@ -5,9 +5,10 @@ TORCH := torch==2.13.0
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+UV ?= $(BIN)/uv
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup demo test test-all test-gpu check format lock clean
+.PHONY: setup demo test test-all test-lowest test-gpu check docs format lock clean
 
 setup: $(STAMP)
 
@@ -29,6 +30,12 @@ test: setup
 test-all: setup
 	$(BIN)/python -m pytest -m 'not gpu'
 
+# The suite with the lowest version of each package that pyproject.toml allows, PyTorch too (as its index has it).
+test-lowest: setup
+	$(PYTHON) -m venv --clear .venv-lowest
+	$(UV) pip install --no-config --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]'
+	.venv-lowest/bin/python -m pytest
+
 # On a machine with a GPU and its own PyTorch: PYTHON_GPU names the interpreter that has it.
 PYTHON_GPU ?= python3
 test-gpu:
@@ -40,15 +47,17 @@ check: setup
 	$(BIN)/basedpyright
 	$(BIN)/python -m pytest
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
+
 format: setup
 	$(BIN)/ruff format motionmae tests
 	$(BIN)/ruff check --fix motionmae tests
 
 # Writes requirements.lock anew after a change of pyproject.toml; pins that still fit stay (UPGRADE=--upgrade renews all).
-UV ?= $(BIN)/uv
 lock:
 	$(UV) pip compile --quiet --universal --python-version 3.10 --extra dev --generate-hashes --no-annotate \
 	  --no-emit-package torch --custom-compile-command 'make lock' $(UPGRADE) pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv .venv-* build dist runs
+	rm -rf .venv .venv-* build dist site runs

@@ -187,10 +187,12 @@ class Video:
     @property
     def rate(self) -> Fraction:
         """Frames per second, on average; 25 where nothing tells."""
-        claimed = Fraction(self.source.stream.average_rate or self.source.stream.guessed_rate or 25)
+        stream = self.source.stream
+        claims = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate] or [Fraction(25)]
         if not self.table.timed or len(self) < 2:
-            return claimed
+            return claims[0]
         measured = (len(self) - 1) / ((self.table.time(-1) - self.table.time(0)) * self.tick)
+        claimed = min(claims, key=lambda rate: abs(rate / measured - 1))  # FFmpeg's average may count a gap at the end
         near = self.constant and abs(claimed / measured - 1) < Fraction(1, 100)
         return claimed if near else measured.limit_denominator(100_000)
 
