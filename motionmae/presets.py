@@ -32,6 +32,7 @@ from motionmae.config import (
     Pretrain,
     Probe,
     Propagation,
+    Reconstruct,
     Report,
     Run,
     Scan,
@@ -237,6 +238,7 @@ COMMANDS: dict[str, Command] = {
         },
     ),
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
+    "reconstruct": Command("Look at what a pretrained model sees of a video, guesses and misses.", {"": Reconstruct()}),
     "report": Command("Make one HTML page of one or several runs.", {"": Report()}),
     "segment": Command(
         "Segment objects through a video from the masks of one frame, and score masks as DAVIS does.",

@@ -30,7 +30,7 @@ from motionmae.config.model import (
     PositionsKind,
     Target,
 )
-from motionmae.config.pretraining import BenchLoop, BenchPretrain, Demo, Pretrain, Report
+from motionmae.config.pretraining import BenchLoop, BenchPretrain, Demo, Pretrain, Reconstruct, Report
 from motionmae.config.recognition import (
     Evaluate,
     Finetune,
@@ -113,6 +113,7 @@ __all__ = [
     "Projection",
     "Propagation",
     "Protocol",
+    "Reconstruct",
     "Report",
     "Run",
     "Sampling",

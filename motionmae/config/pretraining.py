@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from motionmae.config.bounds import COUNT, SEED, Bounds
 from motionmae.config.data import Data
-from motionmae.config.model import Loss, Mask, Model, Target
-from motionmae.config.run import Optim, Run
+from motionmae.config.model import Loss, Mask, MaskKind, Model, Target
+from motionmae.config.run import Compute, Optim, Run
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,33 @@ class Demo:
     """Optimiser steps of pretraining."""
     seed: Annotated[int, SEED] = 0
     """Seed of the weights, the order, the crops and the masks; the videos are always the same."""
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """What a pretrained model sees of a video, guesses and misses."""
+
+    model: Positional[str] = ""
+    """A run folder or checkpoint of pretrain, or another project's with its decoder."""
+    video: Positional[str] = ""
+    """A video file, or a folder of images."""
+    out: str = ""
+    """The video to write, an .mp4; a page with the same name and .html is written beside it."""
+    at: str = "0s"
+    """Seconds from the start at which the first clip begins."""
+    clips: int = 4
+    """Clips, one after another; 0 goes on to the video's end."""
+    ratio: float | None = None
+    """Share of the tokens that is hidden; by default as in the run."""
+    mask: MaskKind | None = None
+    """Which tokens are hidden; by default as in the run."""
+    side: int = 192
+    """Width and height in pixels of each picture."""
+    seed: int = 0
+    """Seed of the masks."""
+    compute: Annotated[Compute, arg(name="")] = field(default_factory=Compute)
+    heads: int | None = None
+    """Attention heads of the encoder, where a foreign file does not say."""
 
 
 @dataclass(frozen=True)

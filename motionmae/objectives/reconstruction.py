@@ -143,11 +143,13 @@ class Reconstruction(nn.Module):
 
     @torch.no_grad()
     def pictures(self, batch: dict[str, Any]) -> dict[str, Float[Tensor, "b c t h w"]]:
-        """`input`, `masked` (grey where hidden) and, for each head, truth and prediction, as clips.
+        """`input`, `masked` (grey where hidden), and for each head truth and prediction, as clips.
 
         Motion keeps its sign; velocities have two channels, rows down and columns to the right in pixels, the same for
         a whole cube. Predictions at hidden tokens are put back on the true cube's scale, as a normalised target does
-        not say it; what is visible, and motion that is not predicted, is the truth.
+        not say it; what is visible, and motion that is not predicted, is the truth. `alone` has no more than was
+        predicted of appearance, on grey. Where its target is normalised cube by cube, `guessed` puts predictions on the
+        mean scale of the visible cubes instead: what the model knows without being told.
         """
         now, after, _ = self.pairs(batch)
         visible, masked = self.draw(now, after, batch["key"])
@@ -166,6 +168,12 @@ class Reconstruction(nn.Module):
                 shown |= {"motion": truth, "predicted_motion": found}
             else:
                 shown["predicted_appearance"] = put(original, masked, found)
+                shown["alone"] = put(torch.full_like(original, 0.5), masked, found)
+                if scale is not None and self.target.appearance == "cube":
+                    _, seen = self.wanted(name, now, after, visible)
+                    assert seen is not None
+                    typical = Scale(seen.mean.mean(1, keepdim=True), seen.std.mean(1, keepdim=True))
+                    shown["guessed"] = put(original, masked, denormalise(prediction.float(), typical))
         return {name: unpatchify(tokens, cube, grid) for name, tokens in shown.items()}
 
     def pixels(self, motion: Float[Tensor, "b n p"]) -> Float[Tensor, "b n q"]:
