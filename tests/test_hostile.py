@@ -8,6 +8,8 @@ import pickle
 import re
 import resource
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,7 +37,7 @@ CONFIGS = {
     "decoder": 5, "decoder's width": {"decoder": {"width": 10**9, "depth": 1, "heads": 3}},
     "decoder's depth": {"decoder": {"width": 12, "depth": 10**8, "heads": 3}},
     "decoder's kind": {"decoder": {"width": 12, "depth": 1, "heads": 3, "kind": "xyz"}},
-    "nothing": {"depth": None}, "learned": {"positions": "learned"},
+    "nothing": {"depth": None}, "heads of truth": {"heads": True}, "learned": {"positions": "learned"},
 }  # fmt: skip
 
 
@@ -65,6 +67,27 @@ def test_a_config_that_is_not_that_of_the_tensors_is_refused_before_anything_is_
     tensors = load_file(good(tmp_path / "a.safetensors"))
     stored.save_checked(tmp_path / "a.safetensors", tensors, {"config": json.dumps({"model": TINY | change})})
     refused(tmp_path / "a.safetensors")
+
+
+def test_configs_are_refused_without_the_checks_of_types_that_tests_add(tmp_path):
+    """As a user runs it: the values below would build a model that is not the one that was saved."""
+    tensors, files = load_file(good(tmp_path / "a.safetensors")), []
+    for number, name in enumerate(CONFIGS):
+        change = CONFIGS[name] if isinstance(CONFIGS[name], dict) else {name: CONFIGS[name]}
+        files.append(tmp_path / f"{number}.safetensors")
+        stored.save_checked(files[-1], tensors, {"config": json.dumps({"model": TINY | change})})
+    code = (
+        "import sys, motionmae\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n"
+        "        motionmae.load(path, train=True)\n"
+        "    except motionmae.MotionMAEError:\n"
+        "        continue\n"
+        "    print(path)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *map(str, files)], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
 
 
 ABOUTS = {
