@@ -253,7 +253,7 @@ def leaving(runtime: Runtime) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if runtime.ranks > 1 and _lost(error):
+        if lost(error, runtime):
             raise MotionMAEError(
                 f"rank {runtime.rank} of {runtime.ranks}: another rank has ended or is out of reach; this ends too: "
                 f"its own last words say why ({str(error).splitlines()[0][:160]})"
@@ -263,8 +263,13 @@ def leaving(runtime: Runtime) -> Iterator[None]:
         dist.destroy_process_group()  # only in peace: after an error, waiting for the others would hang
 
 
-def _lost(error: RuntimeError) -> bool:
+def lost(error: RuntimeError, runtime: Runtime) -> bool:
+    """Whether it is that another rank is out of reach."""
     text = str(error).lower()
-    return isinstance(error, dist.DistError) or any(
-        sign in text for sign in ("connection closed", "connection reset", "broken pipe", "connection refused", "gloo")
+    return runtime.ranks > 1 and (
+        isinstance(error, dist.DistError)
+        or any(
+            sign in text
+            for sign in ("connection closed", "connection reset", "broken pipe", "connection refused", "gloo")
+        )
     )

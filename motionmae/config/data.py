@@ -56,6 +56,9 @@ class Data:
     """Folder on this machine for shards that come from addresses; all processes and runs may share it."""
     fetched_gb: Annotated[float, Bounds(0, 1e9, above=True)] = 100.0
     """Gigabytes of shards kept there; those used longest ago go first."""
+    patience: Annotated[float, Bounds(0, 1e6)] = 60.0
+    """Seconds for which reading is tried again, at growing intervals, where all videos are out of reach: a share that
+    has gone. After them the run is saved and ends."""
     bad_share: Annotated[float, Bounds(0, 1)] = 0.05
     """Stop when more than this share of the reads fails."""
 

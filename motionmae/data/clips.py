@@ -5,7 +5,9 @@ Not on the number of workers or ranks, nor on what was read before: so a run can
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,7 +36,8 @@ from motionmae.data.sampling import (
     views,
 )
 from motionmae.errors import MotionMAEError
-from motionmae.library.tars import groups
+from motionmae.library.tars import groups, holder
+from motionmae.video import origin
 from motionmae.video.frames import Kept
 from motionmae.video.reading import VideoError, open_video
 
@@ -95,8 +98,8 @@ class Clips(Dataset[list[Sample]]):
         self.labels = list(labels)
         self.kept: dict[int, Kept] = {}
         self.failures: Counter[int] = Counter()
-        # Reads and failures of this process and of each worker, seen by all: a row each, so that none disturbs another.
-        self.counts = torch.zeros(1 + data.workers, 2, dtype=torch.int64).share_memory_()
+        # Reads, failures and waits of this process and of each worker, seen by all: a row each, none disturbs another.
+        self.counts = torch.zeros(1 + data.workers, 3, dtype=torch.int64).share_memory_()
         self.groups = groups(self.files)
 
     def __len__(self) -> int:
@@ -104,7 +107,8 @@ class Clips(Dataset[list[Sample]]):
 
     def __getitem__(self, place: Place) -> list[Sample]:
         epoch, index = place
-        for attempt in range(TRIES):
+        attempt = 0
+        while attempt < TRIES:
             chosen = index if attempt == 0 else noise.key(self.seed, epoch, index, -attempt) % len(self)
             keys = [noise.key(self.seed, epoch, index, repeat) for repeat in range(self.data.repeats)]
             self.count(0)
@@ -112,10 +116,34 @@ class Clips(Dataset[list[Sample]]):
                 try:
                     return self.samples(chosen, keys)
                 except VideoError as error:
+                    if self.away(chosen):
+                        self.wait(chosen)
+                        continue
                     self.fail(chosen, error)
             else:
                 self.fail(chosen)
+            attempt += 1
         raise MotionMAEError(f"{self.files[index]} and {TRIES - 1} other videos in a row could not be read")
+
+    def away(self, index: int) -> bool:
+        """Whether this video is not alone in having gone: of videos from all over the list none is there."""
+        some = [index, *range(0, len(self), max(1, len(self) // TRIES))]
+        places = {holder(self.files[at]) for at in some}
+        return not any(os.path.exists(place) or origin.is_fetched(place) for place in places)
+
+    def wait(self, index: int) -> None:
+        """Until the videos are back; MotionMAEError after `data.patience` seconds."""
+        patience, begun, pause = self.data.patience, time.monotonic(), 0.5
+        told = f"{self.files[index]} and the other videos are out of reach"
+        print(f"motionmae: {told}; trying again for {patience:g} s", file=sys.stderr, flush=True)
+        while self.away(index):
+            left = begun + patience - time.monotonic()
+            if left <= 0:
+                raise MotionMAEError(f"{told}, for longer than --data.patience {patience:g} s")
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, 30.0)
+            self.count(2)  # a sign of life
+        print("motionmae: the videos are back", file=sys.stderr, flush=True)
 
     def fail(self, index: int, error: VideoError | None = None) -> None:
         """Count a failure, tell a video's first, and stop where there are too many."""
@@ -123,7 +151,7 @@ class Clips(Dataset[list[Sample]]):
             print(f"motionmae: skipped {error}", file=sys.stderr, flush=True)
         self.failures[index] += 1
         self.count(1)
-        reads, failed = self.counts.sum(0).tolist()
+        reads, failed, _ = self.counts.sum(0).tolist()
         if failed >= TRIES and failed > self.data.bad_share * reads:
             raise MotionMAEError(
                 f"{failed} of {reads} reads failed, more than --data.bad-share {self.data.bad_share:g}, the last of "
@@ -131,7 +159,7 @@ class Clips(Dataset[list[Sample]]):
             )
 
     def count(self, column: int) -> None:
-        """One more read (0) or failure (1) of this process."""
+        """One more read (0), failure (1) or wait (2) of this process."""
         worker = get_worker_info()
         self.counts[min(worker.id + 1, len(self.counts) - 1) if worker else 0, column] += 1
 

@@ -5,18 +5,23 @@ What is in which batch depends on (seed, step) alone, not on the number of worke
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from motionmae.config import Data
 from motionmae.data.clips import Place, Sample
@@ -24,8 +29,10 @@ from motionmae.errors import MotionMAEError
 from motionmae.video import origin
 from motionmae.video.origin import WINDOW
 
-GRACE = 30
-"""Seconds that a worker goes on for after it was asked to stop, so that the training process can end its step."""
+LOOK, SILENT = 15, 5
+"""Seconds of waiting for a batch after which one looks whether workers are alive, and how many such looks may find
+nothing read: longer together than the minute that one read may take."""
+SHARED = "/dev/shm"
 
 
 class Order(Sampler[list[Place]]):
@@ -83,13 +90,56 @@ def collate(items: Sequence[list[Sample]]) -> dict[str, Tensor]:
     }
 
 
+def within(data: Data, batch: int, room: float | None = None) -> tuple[Data, str]:
+    """The data's options with as many workers and batches ahead as `room` has bytes for, and what is said of it.
+
+    `batch` is the bytes of a micro-batch. By default the room is what is free of the shared memory through which
+    workers hand over batches, for each rank here: a container often has 64 MB of it, and a worker that gets none dies.
+    """
+    if room is None:
+        if not os.path.isdir(SHARED):
+            return data, ""
+        room = 0.9 * shutil.disk_usage(SHARED).free / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    needed, fitting = data.workers * (data.prefetch + 1) * batch, int(room // batch)
+    if needed <= room:
+        return data, ""
+    workers = min(data.workers, fitting // 2)
+    ahead = min(data.prefetch, fitting // workers - 1) if workers else data.prefetch
+    return replace(data, workers=workers, prefetch=ahead), (
+        f"--data.workers {data.workers} --data.prefetch {data.prefetch} need {needed / 1e6:.0f} MB of {SHARED}, "
+        f"{room / 1e6:.0f} MB are free: goes on with {workers} workers"
+        f"{f', {ahead} batches ahead each' if workers else ', in the training process'}; docker run has --shm-size"
+    )
+
+
+class Beating(Dataset[Any]):
+    """A data set that counts, where all processes see it, how often each worker has read an item."""
+
+    def __init__(self, dataset: Dataset[Any], workers: int):
+        self.dataset, self.beats = dataset, torch.zeros(max(1, workers), dtype=torch.int64).share_memory_()
+
+    def __getitem__(self, place: Any) -> Any:
+        item = self.dataset[place]
+        worker = get_worker_info()
+        self.beats[worker.id if worker else 0] += 1
+        return item
+
+    def sign(self) -> int:
+        """A number that changes while any worker does something."""
+        return int(self.beats.sum() + getattr(self.dataset, "counts", self.beats).sum())
+
+
 def loader(
     dataset: Dataset[list[Sample]], order: Order | Sequence[list[int]], data: Data, pin: bool
 ) -> Generator[dict[str, Tensor], None, None]:
-    """The batches of an order, decoded by `data.workers` processes that live as long as the iterator."""
-    many = {"prefetch_factor": data.prefetch, "persistent_workers": True} if data.workers else {}
+    """The batches of an order, decoded by `data.workers` processes that live as long as the iterator.
+
+    Raises MotionMAEError where a worker dies, or where for about a minute none has read anything.
+    """
+    many = {"prefetch_factor": data.prefetch, "persistent_workers": True, "timeout": LOOK} if data.workers else {}
+    beating = Beating(dataset, data.workers)
     batches = DataLoader(
-        dataset,
+        beating,
         batch_sampler=order,
         num_workers=data.workers,
         collate_fn=collate,
@@ -98,23 +148,63 @@ def loader(
         **many,
     )
     told, iterator = "", iter(batches)
+    workers = list(getattr(iterator, "_workers", ()))
+    kill = partial(_kill, workers)
+    atexit.register(kill)  # where nobody closes this generator: they do not end by being asked
     try:
-        yield from iterator
+        while (batch := _next(iterator, beating)) is not None:
+            yield batch
     except MotionMAEError as error:  # from a worker it comes with that worker's traceback: the sentence is enough
         told = str(error).strip().splitlines()[-1].removeprefix("motionmae.errors.MotionMAEError: ")
     finally:  # left to the garbage collector, the workers' queues may go before the word that ends the workers
-        getattr(iterator, "_shutdown_workers", lambda: None)()
+        shut = getattr(iterator, "_shutdown_workers", lambda: None)
+        for end in (kill, shut, kill) if told else (shut, kill):  # a stuck worker would be waited for
+            with contextlib.suppress(RuntimeError):  # that a worker was killed
+                end()
+        atexit.unregister(kill)
     if told:
         raise MotionMAEError(told)
+
+
+def _next(iterator: Iterator[dict[str, Tensor]], beating: Beating) -> dict[str, Tensor] | None:
+    """The next batch, None at the end; waits for as long as the workers do something."""
+    sign, silent = beating.sign(), 0
+    while True:
+        try:
+            return next(iterator, None)
+        except (RuntimeError, OSError, EOFError) as error:  # the last two where it died in the midst of a word
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            if reason.startswith("Caught") or (isinstance(error, RuntimeError) and not reason.startswith("DataLoader")):
+                raise
+            if "timed out" not in reason:
+                raise MotionMAEError(
+                    f"a process that reads clips has died ({reason}): memory, or {SHARED}, may be too small for "
+                    "--data.workers and --data.prefetch"
+                ) from error
+            before, sign = sign, beating.sign()
+            silent = silent + 1 if sign == before else 0
+            if silent >= SILENT:
+                raise MotionMAEError(
+                    f"the {len(beating.beats)} processes that read clips have read nothing for {silent * LOOK:g} s: "
+                    f"the storage hangs, or {SHARED} is too small for --data.workers and --data.prefetch"
+                ) from error
+
+
+def _kill(workers: Sequence[Any]) -> None:
+    for worker in workers:
+        with contextlib.suppress(ValueError):  # one that was closed
+            if worker.is_alive():
+                worker.kill()
 
 
 def _start_worker(worker: int, addresses: Mapping[str, tuple[str, float]]) -> None:
     origin.learn(addresses)
     torch.set_num_threads(1)  # a worker's parallelism is the other workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # A stop is asked of the whole group of processes: the training process ends the step in hand and then its workers.
+    # A stop is asked of the whole group of processes: the training process ends the step in hand, however long that
+    # takes, and then its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _end_with_parent() -> None:

@@ -79,14 +79,14 @@ def save(folder: Path, step: int, state: State, told: dict[str, Any], keep: int,
     was there before is untouched then.
     """
     tensors = named(state)
-    sharded = any(isinstance(value, DTensor) for value in tensors.values())
+    cut = sharded(state)
     about = {
         "step": str(step),
         **{name: json.dumps(value) for name, value in told.items()},
         "versions": json.dumps({"motionmae": __version__, "torch": torch.__version__}),
     }
-    target = folder / "checkpoints" / f"step-{step:08d}{SUFFIXES[sharded]}"
-    if sharded:
+    target = folder / "checkpoints" / f"step-{step:08d}{SUFFIXES[cut]}"
+    if cut:
         shards.write(target, tensors, about, runtime)
     elif runtime.main:
         _write(target, tensors, about)
@@ -154,6 +154,11 @@ def found(folder: Path) -> list[Path]:
 def step_of(file: Path) -> int:
     """The step that a checkpoint's name says."""
     return int(file.stem.removeprefix("step-"))
+
+
+def sharded(state: State) -> bool:
+    """Whether each rank has its part of the weights alone."""
+    return any(isinstance(value, DTensor) for value in state.objective.parameters())
 
 
 def named(state: State) -> dict[str, Tensor]:

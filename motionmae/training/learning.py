@@ -10,7 +10,7 @@ from torch import nn
 
 from motionmae.config import Finetune, Pretrain
 from motionmae.data.clips import Clips
-from motionmae.data.loading import Order, collate, loader
+from motionmae.data.loading import Order, collate, loader, within
 from motionmae.runtime import Runtime
 from motionmae.training import health, loop, optim, rehearsal
 
@@ -29,13 +29,13 @@ def learn(
     True when the run is finished, False when the user stopped it. `describe(plan)` says what is about to happen. With
     `config.run.replay` a dump's bad steps are run again instead.
     """
-    run, repeats = config.run, config.data.repeats
+    run, data, repeats = config.run, config.data, config.data.repeats
     plan = optim.plan(config.optim, run, len(dataset), repeats, here.ranks)
 
     def batches(step: int, plan: optim.Plan) -> Any:
         batch, micro = plan.batch // repeats, plan.micro // repeats
         order = Order(len(dataset), batch, micro, config.seed, here.rank, plan.ranks, step, dataset.groups)
-        return loader(dataset, order, config.data, pin=here.device.type == "cuda")
+        return loader(dataset, order, data, pin=here.device.type == "cuda")
 
     if run.replay:
         health.replay(objective, lambda step, micro: batches(step, replace(plan, micro=micro)), config, here)
@@ -45,5 +45,6 @@ def learn(
         if run.micro_batch == "auto":
             micro = rehearsal.fitting(objective, example, plan.micro, repeats, here)
             plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
-        about = describe(plan)
+        data, said = within(config.data, example["clip"][0].nbytes * plan.micro)
+        about = "\n".join(filter(None, (describe(plan), said)))
         return loop.fit(objective, lambda step: batches(step, plan), plan, here, config, inspect, layer_decay, about)

@@ -18,7 +18,7 @@ from motionmae.runtime import Progress, Runtime
 from motionmae.training.checkpoint import alone
 
 # What may change between a run and its resumption without changing what is learnt.
-FREE = ("run.", "data.workers", "data.prefetch", "data.cache", "data.path", "data.root", "data.test")
+FREE = ("run.", "data.workers", "data.patience", "data.prefetch", "data.cache", "data.path", "data.root", "data.test")
 
 
 class Log:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
-from motionmae.runtime import Agreement, Interrupts, Runtime
+from motionmae.runtime import Agreement, Interrupts, Runtime, lost
 from motionmae.training import checkpoint, health, parallel, rehearsal
 from motionmae.training.checkpoint import State
 from motionmae.training.log import Log, open_folder, plain
@@ -63,13 +63,16 @@ def fit(
         for sentence in (about, _resumed(folder, first, before, plan)):
             log.say(sentence)
         stream = iter(batches(first))
-        batch = next(stream)
-        runtime, sentence = rehearsal.precision(module, batch, run, runtime, before.get("precision", ""))
-        log.say(sentence)
-        plan = replace(plan, precision=runtime.precision)
-        wrapped = _ready(state, batch, plan, first, run, runtime, log)
-        course = Course(objective, state, wrapped, plan, config, runtime, log, inspect)
-        return course.go(itertools.chain([batch], stream), first, interrupts)
+        try:
+            batch = next(stream)
+            runtime, sentence = rehearsal.precision(module, batch, run, runtime, before.get("precision", ""))
+            log.say(sentence)
+            plan = replace(plan, precision=runtime.precision)
+            wrapped = _ready(state, batch, plan, first, run, runtime, log)
+            course = Course(objective, state, wrapped, plan, config, runtime, log, inspect)
+            return course.go(itertools.chain([batch], stream), first, interrupts)
+        finally:
+            getattr(stream, "close", lambda: None)()
 
 
 def _resumed(folder: Path, first: int, before: dict[str, Any], plan: Plan) -> str:
@@ -107,9 +110,10 @@ class Course:
             rate = learning_rate(step, plan, optim)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
-            micro = meter.wait(stream, plan.accumulation)
-            runtime.seed(self.config.seed, step)
-            parts, norm = train_step(self.wrapped, state.optimizer, state.scaler, micro, runtime, optim.clip)
+            with self.saving(done, first, interrupts):
+                micro = meter.wait(stream, plan.accumulation)
+                runtime.seed(self.config.seed, step)
+                parts, norm = train_step(self.wrapped, state.optimizer, state.scaler, micro, runtime, optim.clip)
             follow(state.average, state.objective, optim, step)
             meter.add(step, micro, parts, norm, plan.batch)
             done = step + 1
@@ -121,14 +125,36 @@ class Course:
                 self.examine(done)
                 meter.resume()
             if last or done % run.save_every == 0:
-                self.log.check()
-                told = {"config": plain(self.config), "plan": asdict(plan)}
-                checkpoint.save(Path(run.out), done, state, told, run.keep, runtime)
+                self.save(done)
                 meter.resume()
             if stop:
                 break
         agreement.settle()
         return done == plan.steps
+
+    def save(self, done: int) -> None:
+        """A checkpoint of the state after `done` steps."""
+        self.log.check()
+        run, told = self.config.run, {"config": plain(self.config), "plan": asdict(self.plan)}
+        checkpoint.save(Path(run.out), done, self.state, told, run.keep, self.runtime)
+
+    @contextlib.contextmanager
+    def saving(self, done: int, first: int, interrupts: Interrupts) -> Iterator[None]:
+        """Within it a failure of the data, or the loss of another rank, ends the run no sooner than it is saved.
+
+        An update is all or nothing, so the weights are those after `done` steps. Sharded weights need all ranks, and
+        are lost back to the last checkpoint where one of several has failed.
+        """
+        try:
+            yield
+        except (MotionMAEError, RuntimeError) as error:
+            known = isinstance(error, MotionMAEError) or lost(error, self.runtime)
+            if known and done > first and self.runtime.main and not checkpoint.sharded(self.state):
+                self.save(done)
+                self.log.say(f"saved at step {done}, as the run cannot go on")
+                if interrupts.asked and self.runtime.ranks == 1:  # a worker that took the stop for its own
+                    raise KeyboardInterrupt from error
+            raise
 
     def read(self, done: int, meter: Meter, rate: float, budget: health.Budget, plateaus: health.Plateaus) -> None:
         """Write and show what the meter has; stop the run where too many steps were not finite."""
