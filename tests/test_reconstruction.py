@@ -134,6 +134,24 @@ def test_each_target_has_a_head_of_its_size_learns_and_is_shown(kind, normalised
         assert same == (frame in left)
 
 
+@pytest.mark.parametrize("kind", ["shared", "separate"])
+def test_a_second_time_head_learns_its_own_target_beside_the_first(kind):
+    target = Target(motion="signed", second="velocity", second_normalise="none")
+    model, loss = replace(SMALL, decoder=replace(SMALL.decoder, kind=kind)), Loss(motion=0.5, second=0.25)
+    objective, batch = objective_of(model, target=target, loss=loss), batch_of()
+    assert len(objective.autoencoder.decoders) == (1 if kind == "shared" else 3)
+    parts = objective(batch)
+    assert torch.allclose(parts["loss"], parts["appearance"] + 0.5 * parts["motion"] + 0.25 * parts["second"])
+    alone = objective_of(model, target=Target(motion="velocity", motion_normalise="none"))
+    now, after = objective.frames(batch["clip"])
+    ids = torch.arange(32).expand(4, -1)
+    assert torch.equal(objective.wanted("second", now, after, ids)[0], alone.wanted("motion", now, after, ids)[0])
+    shown = objective.pictures(batch)
+    assert shown["second"].shape == shown["predicted_second"].shape == (4, 2, 4, 32, 32)
+    assert shown["motion"].shape[1] == 3
+    assert "second" not in objective_of()(batch)
+
+
 def test_a_velocity_on_its_cubes_scale_is_a_direction():
     objective = objective_of(target=Target(motion="velocity", pairs="across", motion_floor=0.0))
     now, after = objective.frames(batch_of()["clip"])

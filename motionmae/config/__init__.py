@@ -28,6 +28,7 @@ from motionmae.config.model import (
     Normalise,
     Pairs,
     PositionsKind,
+    Second,
     Target,
 )
 from motionmae.config.pretraining import BenchLoop, BenchPretrain, Demo, Pretrain, Reconstruct, Report
@@ -119,6 +120,7 @@ __all__ = [
     "Sampling",
     "Scan",
     "Search",
+    "Second",
     "SegmentDavis",
     "SegmentScore",
     "SegmentVideo",

@@ -13,6 +13,7 @@ DecoderAttention = Literal["self", "cross"]
 MaskKind = Literal["tube", "random", "frame", "motion", "motion-tube", "motion-half", "motion-half-tube"]
 Normalise = Literal["cube", "clip", "none"]
 MotionKind = Literal["absolute", "signed", "velocity"]
+Second = Literal["none", "absolute", "signed", "velocity"]
 Pairs = Literal["all", "inside", "across"]
 Adjacent = Literal["clip", "video"]
 Distance = Literal["mse", "l1", "smooth_l1"]
@@ -78,7 +79,7 @@ class Mask:
 
 @dataclass(frozen=True)
 class Target:
-    """What the two heads predict."""
+    """What the space head and the time head predict."""
 
     appearance: Normalise = "cube"
     """Pixels normalised per channel over each cube (VideoMAE), over each clip, or as they are."""
@@ -93,6 +94,12 @@ class Target:
     they are; velocities divided by their root mean square over each cube (their direction is left) or clip."""
     motion_floor: Annotated[float, Bounds(0, 1000)] = 0.05
     """The same as appearance_floor for differences of pixels in [0, 1], or for velocities in pixels."""
+    second: Second = "none"
+    """Another kind of motion, which a head of its own predicts beside `motion`."""
+    second_normalise: Normalise = "clip"
+    """As motion_normalise."""
+    second_floor: Annotated[float, Bounds(0, 1000)] = 0.05
+    """As motion_floor."""
     pairs: Pairs = "all"
     """Which of a cube's frames have their motion predicted: all; those whose later frame lies inside the cube too, so
     that the pixels say it already; or those whose later frame is across its end."""
@@ -112,3 +119,5 @@ class Loss:
     """Weight of the space head; 0 leaves it out."""
     motion: Annotated[float, WEIGHT] = 1.0
     """Weight of the time head; 0 leaves it out (VideoMAE's objective)."""
+    second: Annotated[float, WEIGHT] = 1.0
+    """Weight of the head of target.second, where there is one."""

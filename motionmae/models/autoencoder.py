@@ -18,6 +18,7 @@ from motionmae.models.linear import Linear
 from motionmae.models.tokens import Positions, clip_grid
 
 TARGETS = ("appearance", "motion")  # what the space head and the time head predict
+HEADS = (*TARGETS, "second")  # and, by option, a second time head
 
 
 class TokenDecoder(nn.Module):

@@ -22,7 +22,7 @@ from motionmae import stored
 from motionmae.config import Model, check, from_dict
 from motionmae.errors import MotionMAEError
 from motionmae.models import hub
-from motionmae.models.autoencoder import TARGETS, MotionMAE
+from motionmae.models.autoencoder import HEADS, MotionMAE
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.foreign import images, transformers, videomae
 from motionmae.models.foreign.files import Foreign, is_foreign_folder, open_foreign
@@ -184,7 +184,7 @@ def _sound(config: Any, section: str, file: Path) -> None:
 
 def _targets(model: Model, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
     """The heads that there are, and what each predicts of a cube: its pixels, or motion, of which there are kinds."""
-    found = {t: shapes[n][0] for t in TARGETS for n in shapes if n.endswith(f".heads.{t}.bias") and shapes[n]}
+    found = {t: shapes[n][0] for t in HEADS for n in shapes if n.endswith(f".heads.{t}.bias") and shapes[n]}
     return found | {name: math.prod(model.cube) * 3 for name in found if name == "appearance"}
 
 

@@ -6,6 +6,8 @@ frames that close its last difference, so no frame is special.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
@@ -66,6 +68,15 @@ def pairs(target: Target, cube: Cube) -> slice:
     return slice(0, inside) if target.pairs == "inside" else slice(inside, cube[0])
 
 
+def kinds(target: Target) -> dict[str, Target]:
+    """The targets of the time heads: `motion`, and `second` as if it were the only one, where it is wanted."""
+    found = {"motion": target}
+    if target.second != "none":
+        scale = {"motion_normalise": target.second_normalise, "motion_floor": target.second_floor}
+        found["second"] = replace(target, motion=target.second, **scale)
+    return found
+
+
 def outputs(target: Target, cube: Cube) -> int:
     """How many numbers the motion of a cube is."""
     chosen = pairs(target, cube)
@@ -117,6 +128,14 @@ def velocity(
     most = min(cube[1], cube[2]) / 4
     found = torch.stack((rows, columns), dim=1).clamp(-most, most)  # b 2 t rows columns
     return patchify(found, (cube[0], 1, 1))
+
+
+def pixelwise(tokens: Float[Tensor, "b n p"], cube: Cube, target: Target) -> Float[Tensor, "b n q"]:
+    """The motion of all frames of cubes at each of their pixels: a velocity is that of all of them."""
+    if target.motion != "velocity":
+        return tokens
+    pixels = cube[1] * cube[2]
+    return tokens.unflatten(2, (cube[0], 1, 2)).expand(-1, -1, -1, pixels, -1).flatten(2)
 
 
 def energy(now: Shaped[Tensor, "b c t h w"], after: Shaped[Tensor, "b c t h w"], cube: Cube) -> Float[Tensor, "b n"]:

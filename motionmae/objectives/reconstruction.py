@@ -20,7 +20,17 @@ from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.encoder import to_unit, training_grid
 from motionmae.models.tokens import Cube, clip_grid, patchify, put, take, unpatchify
 from motionmae.objectives import masking
-from motionmae.objectives.motion import energy, motion, neighbours, outputs, pairs, predicted, seamless
+from motionmae.objectives.motion import (
+    energy,
+    kinds,
+    motion,
+    neighbours,
+    outputs,
+    pairs,
+    pixelwise,
+    predicted,
+    seamless,
+)
 from motionmae.objectives.scales import Scale, denormalise, normalise, scale_by_clip, scale_by_cube
 
 DISTANCES: dict[Distance, Callable[..., Tensor]] = {
@@ -32,7 +42,8 @@ DISTANCES: dict[Distance, Callable[..., Tensor]] = {
 
 def heads_of(loss: Loss, target: Target, cube: Cube) -> dict[str, int]:
     """The targets with a weight above 0, and how many numbers of a cube each is: the heads that are needed."""
-    sizes = {"appearance": math.prod(cube) * 3, "motion": outputs(target, cube)}
+    sizes = {"appearance": math.prod(cube) * 3}
+    sizes |= {name: outputs(kind, cube) for name, kind in kinds(target).items()}
     return {name: size for name, size in sizes.items() if getattr(loss, name) > 0}
 
 
@@ -47,7 +58,7 @@ class Reconstruction(nn.Module):
         for name, section in (("mask", mask), ("target", target), ("loss", loss)):
             check(section, name)
         self.autoencoder, self.mask, self.target, self.loss = autoencoder, mask, target, loss
-        self.distance = DISTANCES[loss.kind]
+        self.distance, self.motions = DISTANCES[loss.kind], kinds(target)
         if grid := training_grid(autoencoder.config):
             masking.count(mask.kind, mask.ratio, grid)  # a mask that cannot be drawn is refused before any work
 
@@ -61,9 +72,9 @@ class Reconstruction(nn.Module):
         for name, prediction in predictions.items():
             wanted, _ = self.wanted(name, now, after, masked)
             prediction = prediction.float()
-            if name == "motion" and whole is not None:
+            if name in self.motions and whole is not None:
                 cube = self.autoencoder.config.cube
-                kept = predicted(whole, masked, clip_grid(now, cube), cube, self.target)
+                kept = predicted(whole, masked, clip_grid(now, cube), cube, self.motions[name])
                 prediction, wanted = prediction * kept, wanted * kept
             part = self.distance(prediction, wanted)
             total = total + getattr(self.loss, name) * part
@@ -112,7 +123,7 @@ class Reconstruction(nn.Module):
 
         Only those cubes are touched, unless the scale is that of the clip.
         """
-        target = self.target
+        target = self.motions.get(name, self.target)
         if name == "appearance":
             kind, floor, centred, channels = target.appearance, target.appearance_floor, True, 3
         else:
@@ -133,7 +144,7 @@ class Reconstruction(nn.Module):
         cube = self.autoencoder.config.cube
         if name == "appearance":
             return to_unit(patchify(now, cube, ids), torch.float32)
-        return motion(now, after, cube, self.target, ids)
+        return motion(now, after, cube, self.motions[name], ids)
 
     @torch.no_grad()
     def baseline(self, name: str, wanted: Float[Tensor, "b m p"]) -> Float[Tensor, ""]:
@@ -160,12 +171,12 @@ class Reconstruction(nn.Module):
         for name, prediction in self.autoencoder(now, visible, masked).items():
             _, scale = self.wanted(name, now, after, masked)
             found = denormalise(prediction.float(), scale)
-            if name == "motion":
-                truth = motion(now, after, cube, replace(self.target, pairs="all"))
+            if target := self.motions.get(name):
+                truth = motion(now, after, cube, replace(target, pairs="all"))
                 whole = take(truth, masked).unflatten(2, (cube[0], -1))
-                whole[:, :, pairs(self.target, cube)] = found.unflatten(2, (-1, whole.shape[3]))
-                found, truth = (self.pixels(tokens) for tokens in (put(truth, masked, whole.flatten(2)), truth))
-                shown |= {"motion": truth, "predicted_motion": found}
+                whole[:, :, pairs(target, cube)] = found.unflatten(2, (-1, whole.shape[3]))
+                shown[name] = pixelwise(truth, cube, target)
+                shown[f"predicted_{name}"] = pixelwise(put(truth, masked, whole.flatten(2)), cube, target)
             else:
                 shown["predicted_appearance"] = put(original, masked, found)
                 shown["alone"] = put(torch.full_like(original, 0.5), masked, found)
@@ -175,10 +186,3 @@ class Reconstruction(nn.Module):
                     typical = Scale(seen.mean.mean(1, keepdim=True), seen.std.mean(1, keepdim=True))
                     shown["guessed"] = put(original, masked, denormalise(prediction.float(), typical))
         return {name: unpatchify(tokens, cube, grid) for name, tokens in shown.items()}
-
-    def pixels(self, motion: Float[Tensor, "b n p"]) -> Float[Tensor, "b n q"]:
-        """All tokens' motion at each of their pixels: a velocity is that of all of them."""
-        if self.target.motion != "velocity":
-            return motion
-        frames, rows, columns = self.autoencoder.config.cube
-        return motion.unflatten(2, (frames, 1, 2)).expand(-1, -1, -1, rows * columns, -1).flatten(2)

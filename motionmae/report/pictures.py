@@ -14,7 +14,8 @@ from torch import Tensor
 
 from motionmae.files import write_image
 
-ORDER = ("input", "masked", "predicted_appearance", "motion", "predicted_motion")
+MOTIONS = ("motion", "second")
+ORDER = ("input", "masked", "predicted_appearance", *(f"{of}{name}" for name in MOTIONS for of in ("", "predicted_")))
 CAPTIONS = {
     "input": "input",
     "masked": "what the encoder sees",
@@ -24,6 +25,8 @@ CAPTIONS = {
     "error": "error",
     "motion": "true motion",
     "predicted_motion": "predicted motion",
+    "second": "true motion of the second kind",
+    "predicted_second": "predicted motion of the second kind",
 }
 """What a column shows, in the order of a full row."""
 
@@ -36,12 +39,14 @@ def coloured(clips: dict[str, Pixels]) -> dict[str, Pixels]:
     Velocities: the hue is the direction, as on a wheel (right red, down green, left cyan, up violet), the brightness is
     the speed. Signed differences: brighter is red, darker is blue, the rest grey. Absolute ones: black to white.
     """
-    if "motion" not in clips:
-        return clips
-    truth = clips["motion"]
-    strength = truth.abs().flatten(1).quantile(0.995, dim=1).clamp_min(1e-3)[:, None, None, None, None]
-    paint = _wheel if truth.shape[1] == 2 else _signed if (truth < 0).any() else _heat
-    return clips | {name: paint(clips[name] / strength) for name in ("motion", "predicted_motion") if name in clips}
+    painted = dict(clips)
+    for name in MOTIONS:
+        if name in clips:
+            truth = clips[name]
+            strength = truth.abs().flatten(1).quantile(0.995, dim=1).clamp_min(1e-3)[:, None, None, None, None]
+            paint = _wheel if truth.shape[1] == 2 else _signed if (truth < 0).any() else _heat
+            painted |= {kind: paint(clips[kind] / strength) for kind in (name, f"predicted_{name}") if kind in clips}
+    return painted
 
 
 def errors(clips: dict[str, Pixels]) -> Pixels:
