@@ -33,7 +33,8 @@ class Study:
     finetune: Finetune = field(default_factory=Finetune)
     """A config of motionmae finetune; what it starts from and its folder are the run's."""
     fractions: Annotated[tuple[float, ...], Bounds(0, 1, above=True, least=1)] = (1.0, 0.1)
-    """Shares of the labels that fine-tuning gets."""
+    """Shares of the labels that fine-tuning gets; with --finetune.optim.steps for all of them, the steps for a share go
+    by its square root: fewer steps, and each label seen more often."""
     davis: SegmentDavis = field(default_factory=SegmentDavis)
     """A config of motionmae segment davis; its model and folder are the run's."""
     processes: Annotated[int, PROCESSES] = 1

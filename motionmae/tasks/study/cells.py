@@ -182,7 +182,7 @@ def tuned(config: Study, cell: Cell, model: str) -> dict[str, Any]:
             model=cell.config.model,
             seed=cell.seed,
             data=replace(asked.data, fraction=fraction),
-            optim=replace(asked.optim, steps=None if steps is None else max(1, round(steps * fraction))),
+            optim=replace(asked.optim, steps=None if steps is None else max(1, round(steps * fraction**0.5))),
             run=replace(asked.run, out=str(folder)),
         )
         finetune.run(asked)
