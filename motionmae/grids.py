@@ -31,6 +31,7 @@ ARMS: dict[str, Changes] = {
     **{name: {} for name in (UNTRAINED, *UNLEARNED_ARMS)},
     "both": {},
     "appearance": APPEARANCE,
+    "appearance-longer": {**APPEARANCE, "optim.steps": _times(1.25)},
     "both-shorter": {"optim.steps": _times(0.9)},
     "motion": {"loss.appearance": 0.0},
     "separate": {"model.decoder.kind": "separate"},
@@ -101,7 +102,16 @@ def _against(reference: str, *arms: str) -> tuple[tuple[str, ...], tuple[tuple[s
     return (reference, *arms), tuple((arm, reference) for arm in arms)
 
 
-_HEADLINE = (*UNLEARNED_ARMS, UNTRAINED, "appearance", "motion", "both", "both-shorter", "separate")
+_HEADLINE = (
+    *UNLEARNED_ARMS,
+    UNTRAINED,
+    "appearance",
+    "appearance-longer",
+    "motion",
+    "both",
+    "both-shorter",
+    "separate",
+)
 _OPTIMISER = (
     "appearance", "both", "appearance-adamw", "both-adamw", "appearance-adamw-fast", "both-adamw-fast",
     "appearance-muon-slow", "both-muon-slow", "appearance-muon-fast", "both-muon-fast", "appearance-adamw-longer",
@@ -111,7 +121,7 @@ GRIDS: dict[str, Grid] = {
     "headline": Grid(
         "Does modelling motion beside appearance help the encoder?",
         _HEADLINE,
-        (("both", "appearance"), ("both-shorter", "appearance"), ("separate", "appearance"), ("motion", "appearance"),
+        (("both", "appearance"), ("both-shorter", "appearance"), ("both", "appearance-longer"), ("separate", "appearance"), ("motion", "appearance"),
          ("both", "motion"), ("appearance", UNTRAINED)),
     ),
     "optimiser": Grid(

@@ -188,6 +188,16 @@ def test_a_cell_whose_process_was_killed_is_a_row_too(small, monkeypatch):
     assert figures(small, "both-0")["failed"]
 
 
+def test_a_cell_that_the_user_stopped_is_no_failure(small, monkeypatch):
+    def stop(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretrain, "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        study.run(replace(small, seeds=(0,), arms=("both",)))
+    assert not (Path(small.results) / "both-0.json").exists()
+
+
 def test_a_folder_of_another_study_or_of_something_else_is_refused(small):
     one = replace(small, arms=("untrained",), seeds=(0,))
     study.run(one)

@@ -102,9 +102,9 @@ def work(config: Study, wanted: list[Cell]) -> list[str]:
                 process, cell = running.pop(sentinel)
                 process.join()
                 done += 1
-                why = cells.reason(config, cell, process.exitcode)
                 if process.exitcode == cells.STOPPED:
                     raise KeyboardInterrupt
+                why = cells.reason(config, cell, process.exitcode)
                 if why:
                     failed.append(f"{cell.name}: {why}")
                 told = f"failed: {why}" if why else "done"
