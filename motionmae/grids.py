@@ -121,7 +121,8 @@ GRIDS: dict[str, Grid] = {
     "headline": Grid(
         "Does modelling motion beside appearance help the encoder?",
         _HEADLINE,
-        (("both", "appearance"), ("both-shorter", "appearance"), ("both", "appearance-longer"), ("separate", "appearance"), ("motion", "appearance"),
+        (("both", "appearance"), ("both-shorter", "appearance"), ("both", "appearance-longer"),
+         ("separate", "appearance"), ("motion", "appearance"),
          ("both", "motion"), ("appearance", UNTRAINED)),
     ),
     "optimiser": Grid(

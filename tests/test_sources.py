@@ -180,3 +180,12 @@ def test_mistakes_name_the_option(tmp_path: Path):
     (tmp_path / "real.mp4").write_bytes(b"\0\0\0\x18ftyp")
     with pytest.raises(MotionMAEError, match="not a folder, manifest or list"):
         find(Data(path=str(tmp_path / "real.mp4")))
+
+
+def test_several_splits_of_a_list_are_joined_by_a_plus(tmp_path):
+    rows = [f"{split}{at}.mp4,{split}" for split in ("train", "val", "test") for at in range(2)]
+    for row in rows:
+        (tmp_path / row.partition(",")[0]).write_bytes(b"")
+    (tmp_path / "list.csv").write_text("\n".join(["path,split", *rows]))
+    found = find(Data(path=str(tmp_path / "list.csv"), split="train+val"))
+    assert [path.stem for path in found.paths] == ["train0", "train1", "val0", "val1"]

@@ -180,9 +180,9 @@ def _listed(path: str, split: str, root: str) -> list[Row]:
 
 
 def _rows(path: str, text: str, split: str, required: Sequence[str] = ()) -> list[tables.Line]:
-    """Lines of a table with named columns, of one split where there is a column of them."""
-    found = tables.lines(f"--data.path {path}", text, required)
-    return [(at, row) for at, row in found if not split or row.get("split", split) == split]
+    """Lines of a table with named columns, of one split (or several: train+val) where there is a column of them."""
+    found, wanted = tables.lines(f"--data.path {path}", text, required), (split, *split.split("+"))
+    return [(at, row) for at, row in found if not split or row.get("split", split) in wanted]
 
 
 def _named(path: str, text: str, split: str) -> list[Row]:
