@@ -17,6 +17,7 @@ from motionmae.config import Data, Model, Pretrain, Viewing
 from motionmae.data.synthetic import render
 from motionmae.inference import features, windows
 from motionmae.inference.embedding import fingerprint, plan_of
+from motionmae.inference.views import View
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.weights import save
 from motionmae.video.reading import open_video, read_frames
@@ -118,9 +119,9 @@ def test_a_stopped_embedding_goes_on_and_jobs_share_it(model, folder, tmp_path, 
 @pytest.mark.parametrize("sampling", [{"stride": 2}, {"fps": 5.0, "stride": 1}, {"sampling": "uniform", "stride": 1}])
 def test_clips_end_to_end_leave_no_frame_out(tmp_path, count, sampling):
     write_video(tmp_path / "v.mp4", render(1, "up", count, 32).frames, 10)
-    asked = {"sampling": "dense", "short": "clamp", "frames": 4, "size": 16} | sampling
+    usual = {"clips": 1, "crops": 1, "sampling": "dense", "fps": None, "short": "clamp", "frames": 4, "size": 16}
     with open_video(tmp_path / "v.mp4") as video:
-        found = windows.end_to_end(video, Viewing(**asked))
+        found = windows.end_to_end(video, View(**usual | sampling))
         duration = Fraction(video.duration)
     assert found[0].start == 0
     assert found[-1].end == duration

@@ -6,7 +6,7 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from motionmae.data.synthetic import render
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import recognition
 from motionmae.inference import views as views_of
+from motionmae.inference.views import View
 from motionmae.library.classes import share
 from motionmae.library.sources import Videos
 from motionmae.models.classifier import Classifier, load_classifier
@@ -121,8 +122,8 @@ def test_evaluate_of_the_run_folder_gives_the_figures_that_fine_tuning_ended_wit
 
 def test_a_run_starts_from_another_runs_encoder_and_from_the_originals_checkpoint(trained, videos, tmp_path, shared):
     encoder = load_classifier(trained)[0].encoder.state_dict()
-    config, start = finetune.settle(config_of(videos, tmp_path, init=str(trained)), MOTIONS)
-    built = finetune.build(config, start).encoder.state_dict()
+    settled = finetune.settle(config_of(videos, tmp_path, init=str(trained)), MOTIONS)
+    built = finetune.build(settled.config, settled.start).encoder.state_dict()
     assert all(torch.equal(value, built[name]) for name, value in encoder.items())
     foreign = shared / "golden" / "videomae_tiny" / "pretrain-checkpoint.pth"
     asked = config_of(videos, tmp_path / "foreign", init=str(foreign), heads=3, optim=Optim(batch=4, steps=1))
@@ -164,7 +165,7 @@ def test_views_are_averaged_and_every_video_counted_once_on_any_number_of_ranks(
     torch.testing.assert_close(joined["views"], alone["views"], atol=1e-6, rtol=0)
 
 
-TWO_VIEWS = Viewing(2, 1, "dense", 1, None, "clamp", 4, 16)
+TWO_VIEWS = View(2, 1, "dense", 1, None, "clamp", 4, 16)
 
 
 def test_a_test_averages_the_views_probabilities_and_not_their_scores(monkeypatch):
@@ -181,10 +182,21 @@ def test_a_test_averages_the_views_probabilities_and_not_their_scores(monkeypatc
 
 def test_views_that_are_not_asked_for_are_those_of_the_models_own_run():
     finetuned = {"views": asdict(Viewing(2, 3, "uniform", 1, None, "clamp", 4, 16)), "data": {"stride": 7}}
-    assert views_of.settle(Viewing(clips=9), finetuned, SMALL) == Viewing(9, 3, "uniform", 1, None, "clamp", 4, 16)
+    assert views_of.settle(Viewing(clips=9), finetuned, SMALL) == View(9, 3, "uniform", 1, None, "clamp", 4, 16)
     pretrained = {"data": asdict(Data(sampling="dense", stride=2, short="clamp"))}
-    assert views_of.settle(Viewing(crops=1), pretrained, SMALL) == Viewing(5, 1, "dense", 2, None, "clamp", 4, 16)
-    assert views_of.settle(Viewing(), {}, SMALL) == Viewing(5, 3, "dense", 4, None, "clamp", 4, 16)
+    assert views_of.settle(Viewing(crops=1), pretrained, SMALL) == View(5, 1, "dense", 2, None, "clamp", 4, 16)
+    assert views_of.settle(Viewing(), {}, SMALL) == View(5, 3, "dense", 4, None, "clamp", 4, 16)
+    with pytest.raises(MotionMAEError, match=r"--views\.stride must be .*, it is 0"):
+        views_of.settle(Viewing(), {"views": {"stride": 0}}, SMALL)
+
+
+def test_what_is_settled_is_field_by_field_what_can_be_asked_and_is_kept_in_the_config(videos, tmp_path):
+    """Runs that were begun before a test's views were settled into a type of their own go on."""
+    assert [item.name for item in fields(View)] == [item.name for item in fields(Viewing)]
+    settled = finetune.settle(config_of(videos, tmp_path, init="none"), MOTIONS)
+    assert asdict(settled.config.views) == asdict(settled.view)
+    assert (settled.config.data.frames, settled.config.data.size) == (settled.frames, settled.size)
+    assert finetune.settle(settled.config, MOTIONS) == settled
 
 
 def test_shuffled_keeps_the_frames_of_each_clip_and_one_frame_has_no_motion():

@@ -17,6 +17,7 @@ from motionmae.data.synthetic import render
 from motionmae.errors import MotionMAEError
 from motionmae.inference import views as views_of
 from motionmae.inference import windows
+from motionmae.inference.views import View
 from motionmae.models.classifier import Classifier
 from motionmae.models.weights import save
 from motionmae.runtime import Runtime
@@ -83,7 +84,7 @@ def test_windows_cover_the_video_and_see_their_own_frames(model, video, capsys):
         def at(self, times):
             return [min(int(time * 10), 30) for time in times]
 
-    uniform, dense = Viewing(sampling="uniform", frames=4), Viewing(sampling="dense", stride=2, frames=4, short="clamp")
+    uniform, dense = View(1, 1, "uniform", 1, None, "loop", 4, 16), View(1, 1, "dense", 2, None, "clamp", 4, 16)
     frames = windows.inside(Ten(), (Fraction(1), Fraction(2)), uniform)
     assert all(10 <= frame <= 20 for frame in frames)
     assert len(set(frames)) == 4

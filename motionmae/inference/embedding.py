@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from motionmae.config import Compute, Pooling, Viewing
 from motionmae.errors import MotionMAEError
 from motionmae.inference import windows
-from motionmae.inference.views import settle
+from motionmae.inference.views import View, settle
 from motionmae.inference.windows import Window
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.tokens import clip_grid
@@ -46,7 +46,7 @@ class Plan:
     window: str
     pool: Pooling
     layers: tuple[int, ...]
-    views: Viewing
+    views: View
 
     def windows(self, video: Any) -> list[Window]:
         """The rows of an opened video, or the clips whose mean is its row."""
@@ -132,7 +132,6 @@ def plan_of(
 
     found = read(path, heads)
     encoder = load(path, heads=heads)
-    assert isinstance(encoder, VideoEncoder)
     settled = settle(views or Viewing(clips=1, crops=1), found.config, found.model)
     return encoder, checked(encoder, Plan(every, window, pool, tuple(layers), settled))
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from motionmae import noise
-from motionmae.config import Compute, Data, Model, Viewing, check
+from motionmae.config import Compute, Data, Model, Sampling, Short, Viewing, check
 from motionmae.data.clips import Views
 from motionmae.data.loading import loader
 from motionmae.errors import MotionMAEError
@@ -24,8 +24,25 @@ Clip = Shaped[Tensor, "b c t h w"]
 Reorder = Callable[[Clip, Int[Tensor, " b"]], Clip]
 
 SHUFFLE_STREAM = 30
+
+
+@dataclass(frozen=True)
+class View:
+    """What a model sees of a video in a test, with nothing left open: a `Viewing` that was settled, field by field."""
+
+    clips: int
+    crops: int
+    sampling: Sampling
+    stride: int
+    fps: float | None
+    """None takes every frame at the video's own rate."""
+    short: Short
+    frames: int
+    size: int
+
+
 # The usual test of Kinetics (Feichtenhofer et al., 2018, arXiv 1812.03982), for files that do not say how to test them.
-USUAL = Viewing(clips=5, crops=3, sampling="dense", stride=4, short="clamp")
+USUAL = {"clips": 5, "crops": 3, "sampling": "dense", "stride": 4, "fps": None, "short": "clamp"}
 
 
 def _backwards(clip: Clip, keys: Int[Tensor, " b"]) -> Clip:
@@ -50,20 +67,20 @@ ORDERS: dict[str, Reorder] = {
 }
 
 
-def settle(asked: Viewing, made_with: dict[str, Any], model: Model) -> Viewing:
+def settle(asked: Viewing, made_with: dict[str, Any], model: Model) -> View:
     """The views with nothing left open: what was asked, else the model's own run, else the usual ones."""
     own = made_with.get("views") or made_with.get("data") or {}  # a pretraining run has no views, but its sampling
-    usual = asdict(replace(USUAL, frames=model.frames, size=model.size))
+    usual = USUAL | {"frames": model.frames, "size": model.size}
     chosen = {}
-    for name in (item.name for item in fields(Viewing)):
+    for name in (item.name for item in fields(View)):
         options = (getattr(asked, name), own.get(name), usual[name])
         chosen[name] = next((value for value in options if value is not None), None)
     if not chosen["size"] and asked.size is None:
         raise MotionMAEError("the checkpoint does not say the size of its frames: set --views.size")
-    settled = Viewing(**chosen)
-    check(settled, "views")
-    fits("views", chosen["frames"], chosen["size"], model)
-    return settled
+    check(Viewing(**chosen), "views")  # where the bounds stand: a checkpoint's own words are asked too
+    view = View(**chosen)
+    fits("views", view.frames, view.size, model)
+    return view
 
 
 def fits(section: str, frames: int, size: int, model: Model) -> None:
@@ -73,16 +90,11 @@ def fits(section: str, frames: int, size: int, model: Model) -> None:
             raise MotionMAEError(f"--{section}.{name} {value} must be a positive multiple of the model's cube, {cube}")
 
 
-def cut(files: Sequence[Path], views: Viewing, labels: Sequence[int] = ()) -> Views:
-    """The videos as the views of a test; every field of `views` is set but `fps`."""
-    assert views.sampling is not None
-    assert views.short is not None
-    assert views.stride is not None
-    assert views.frames is not None
-    assert views.size is not None
-    data = Data(sampling=views.sampling, stride=views.stride, fps=views.fps, short=views.short)
-    offsets = [views.stride * step for step in range(views.frames)]
-    return Views(files, data, offsets, views.size, views.clips or 1, views.crops or 1, labels)
+def cut(files: Sequence[Path], view: View, labels: Sequence[int] = ()) -> Views:
+    """The videos as the views of a test."""
+    data = Data(sampling=view.sampling, stride=view.stride, fps=view.fps, short=view.short)
+    offsets = [view.stride * step for step in range(view.frames)]
+    return Views(files, data, offsets, view.size, view.clips, view.crops, labels)
 
 
 @torch.inference_mode()
@@ -144,7 +156,7 @@ class Examined:
 def examine(
     classifier: Classifier,
     labels: Labels,
-    views: Viewing,
+    view: View,
     compute: Compute,
     here: Runtime,
     orders: bool = True,
@@ -152,10 +164,10 @@ def examine(
 ) -> Examined:
     """Test a classifier on labelled videos: the same on every rank, but that rank 0 alone looks at the mistakes."""
     classifier.to(here.device).eval()
-    dataset = cut(labels.files, views, labels.numbers)
+    dataset = cut(labels.files, view, labels.numbers)
     wanted = tuple(ORDERS) if orders else ()
     found = watch(lambda clip: classifier(clip).double().softmax(1), dataset, compute, here, wanted)
-    figures = measure(found, torch.tensor(labels.numbers), labels.names) | {"views": asdict(views)}
+    figures = measure(found, torch.tensor(labels.numbers), labels.names) | {"views": asdict(view)}
     shown = worst(dataset, found["views"], labels, mistakes) if here.main else []
     return Examined(figures, found["views"], shown)
 

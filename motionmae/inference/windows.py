@@ -14,9 +14,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from motionmae.config import Viewing
 from motionmae.data.sampling import crop, square_boxes, uniform
 from motionmae.errors import MotionMAEError
+from motionmae.inference.views import View
 
 Span = tuple[Fraction, Fraction]
 """From when to when, in seconds from the first frame's start."""
@@ -48,65 +48,64 @@ def spans(duration: Fraction, every: Fraction, long: Fraction) -> list[Span]:
     return [(start, min(start + long, duration)) for start in starts]
 
 
-def inside(video: Any, span: Span, views: Viewing) -> list[int]:
+def inside(video: Any, span: Span, view: View) -> list[int]:
     """The clip of a span: spread over it (uniform), or at the model's stride around its middle, within the video."""
     first, last = video.at([span[0], span[1]])
     last = max(first, min(last, len(video) - 1))
-    frames, stride = views.frames or 1, views.stride or 1
-    if views.sampling == "uniform":
+    frames, stride = view.frames, view.stride
+    if view.sampling == "uniform":
         return [first + place for place in uniform(last - first + 1, frames, [0.5] * frames)]
-    if views.fps is not None:
-        middle, fps = (span[0] + span[1]) / 2, Fraction(views.fps).limit_denominator(1001)
+    if view.fps is not None:
+        middle, fps = (span[0] + span[1]) / 2, Fraction(view.fps).limit_denominator(1001)
         begin = max(Fraction(0), min(middle - frames / fps / 2, video.duration - frames / fps))
         return video.at([begin + place / fps for place in range(frames)])
     reach = stride * (frames - 1)
     begin = max(0, min((first + last - reach) // 2, len(video) - 1 - reach))
-    if views.short == "loop":
+    if view.short == "loop":
         return [(begin + stride * place) % len(video) for place in range(frames)]
     return [min(begin + stride * place, len(video) - 1) for place in range(frames)]
 
 
-def end_to_end(video: Any, views: Viewing) -> list[Window]:
+def end_to_end(video: Any, view: View) -> list[Window]:
     """Clips one after another, as the model samples them; the last one begins earlier, so as to end with the video.
 
     A video shorter than one clip gives one, and so does any where the model spreads its frames over the whole video.
     """
-    duration, frames = Fraction(video.duration), views.frames or 1
-    if views.sampling == "uniform":
+    duration, frames = Fraction(video.duration), view.frames
+    if view.sampling == "uniform":
         whole = (Fraction(0), duration)
-        return [Window(*whole, inside(video, whole, views))]
-    if views.fps is not None:
-        long = frames / Fraction(views.fps).limit_denominator(1001)
+        return [Window(*whole, inside(video, whole, view))]
+    if view.fps is not None:
+        long = frames / Fraction(view.fps).limit_denominator(1001)
         starts = [long * step for step in range(max(1, int(duration // long)))]
         if starts[-1] + long < duration:
             starts.append(duration - long)
         parts = [(start, min(start + long, duration)) for start in starts]
-        return [Window(*part, inside(video, part, views)) for part in parts]
-    reach, count, times = (views.stride or 1) * frames, len(video), [*video.starts(), duration]
+        return [Window(*part, inside(video, part, view)) for part in parts]
+    reach, count, times = view.stride * frames, len(video), [*video.starts(), duration]
     firsts = list(range(0, max(1, count - reach + 1), reach))
     if firsts[-1] + reach < count:
         firsts.append(count - reach)
     found = []
     for first in firsts:
-        numbers = [first + step * (views.stride or 1) for step in range(frames)]
-        numbers = [at % count if views.short == "loop" else min(at, count - 1) for at in numbers]
+        numbers = [first + step * view.stride for step in range(frames)]
+        numbers = [at % count if view.short == "loop" else min(at, count - 1) for at in numbers]
         found.append(Window(times[first], times[min(first + reach, count)], numbers))
     return found
 
 
 def clips(
-    video: Any, windows: Sequence[Window], views: Viewing, batch: int
+    video: Any, windows: Sequence[Window], view: View, batch: int
 ) -> Iterator[tuple[Sequence[Window], UInt8[Tensor, "b crops c t s s"]]]:
     """The pixels of at most `batch` clips at a time, each in its crops: little memory however long the video.
 
     Raises VideoError where a frame cannot be read.
     """
-    crops, size = views.crops or 1, views.size or 1
-    step = max(1, batch // crops)
+    step = max(1, batch // view.crops)
     for at in range(0, len(windows), step):
         part = windows[at : at + step]
         places = {number: place for place, number in enumerate(sorted({n for window in part for n in window.frames}))}
         frames = video.read(list(places))
-        boxes = square_boxes(frames.shape[1], frames.shape[2], crops)
+        boxes = square_boxes(frames.shape[1], frames.shape[2], view.crops)
         cuts = [frames[[places[number] for number in window.frames]] for window in part]
-        yield part, torch.stack([torch.stack([crop(cut, box, size, False) for box in boxes]) for cut in cuts])
+        yield part, torch.stack([torch.stack([crop(cut, box, view.size, False) for box in boxes]) for cut in cuts])

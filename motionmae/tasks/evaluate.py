@@ -21,10 +21,10 @@ def run(config: Evaluate) -> None:
     here = runtime.start_for(config.compute)
     with runtime.leaving(here):
         classifier, made_with = load_classifier(config.model, config.heads)
-        views = settle(config.views, made_with, classifier.encoder.config)
+        view = settle(config.views, made_with, classifier.encoder.config)
         labels = labelled(find(Data(**asdict(config.data))), classifier.names, config.data.path)
         folder = Path(config.out) if config.out else beside(config.model, "evaluation")
-        found = examine(classifier, labels, views, config.compute, here, config.orders, config.mistakes)
+        found = examine(classifier, labels, view, config.compute, here, config.orders, config.mistakes)
         if here.main:
             report.write(folder, found.figures, found.probabilities, labels, found.mistakes)
             here.say(f"{summary(found.figures)}\n{folder / 'report.html'}")

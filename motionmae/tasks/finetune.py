@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from motionmae import runtime
-from motionmae.config import Augment, Compute, Data, Finetune, check
+from motionmae.config import Augment, Compute, Data, Finetune, Viewing, check
 from motionmae.data import transforms
 from motionmae.data.clips import Clips
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.metrics import top_k
 from motionmae.evaluation.recognition import Labels, labelled, summary
-from motionmae.inference.views import cut, examine, fits, watch
+from motionmae.inference.views import View, cut, examine, fits, watch
 from motionmae.inference.views import settle as settle_views
 from motionmae.library.classes import number, share
 from motionmae.library.sources import Videos, find
@@ -30,6 +31,17 @@ from motionmae.training import optim
 from motionmae.training.learning import learn
 
 WATCHED = 256  # videos of the test set that are looked at during training, once each
+
+
+class Settled(NamedTuple):
+    """A config with nothing left open (model, clip, classes, views), and what was open in it as plain values."""
+
+    config: Finetune
+    frames: int
+    size: int
+    view: View
+    start: weights.Checkpoint | None
+    """What to start from."""
 
 
 def run(config: Finetune) -> None:
@@ -49,14 +61,15 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None) ->
     """Fine-tune on these videos; True when the run is finished, False when the user stopped it."""
     here = runtime.start(config.run)
     with runtime.leaving(here):
-        config, start = settle(config, videos.labels)
+        settled = settle(config, videos.labels)
+        config = settled.config
         labels, _ = number(videos.labels, config.classes)
         kept = share(labels, config.data.fraction, config.seed)
-        dataset = clips_of(config, [videos.paths[at] for at in kept], [labels[at] for at in kept])
+        dataset = clips_of(settled, [videos.paths[at] for at in kept], [labels[at] for at in kept])
         test = None if tests is None else labelled(tests, config.classes, config.data.test)
-        classifier = build(config, start)
+        classifier = build(config, settled.start)
         objective = Classification(classifier, config.mix, augmentation(config.augment), config.data.repeats)
-        look = None if test is None else watching(config, classifier, test, here)
+        look = None if test is None else watching(settled, classifier, test, here)
 
         def about(plan: optim.Plan) -> str:
             return describe(config, plan, classifier, videos, len(dataset), here)
@@ -66,7 +79,7 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None) ->
             final, _ = load_classifier(config.run.out)  # with optim.ema these are the weights' running mean
             folder, found = (
                 Path(config.run.out) / "evaluation",
-                examine(final, test, config.views, compute(config), here),
+                examine(final, test, settled.view, compute(config), here),
             )
             if here.main:
                 report.write(folder, found.figures, found.probabilities, test, found.mistakes)
@@ -80,8 +93,8 @@ def testing(data: Data) -> Data:
     return replace(data, path=test or data.path, split=split)
 
 
-def settle(config: Finetune, labels: Sequence[str]) -> tuple[Finetune, weights.Checkpoint | None]:
-    """The config with nothing left open (model, clip, classes, views), and the checkpoint to start from."""
+def settle(config: Finetune, labels: Sequence[str]) -> Settled:
+    """The config with nothing left open, and the checkpoint to start from."""
     if not config.init:
         raise MotionMAEError("--init names a run folder or checkpoint to start from; --init none trains from scratch")
     start = None if config.init == "none" else weights.read(config.init, config.heads)
@@ -92,17 +105,17 @@ def settle(config: Finetune, labels: Sequence[str]) -> tuple[Finetune, weights.C
     fits("data", frames, size, model)
     data = replace(config.data, frames=frames, size=size)
     own = {"sampling": data.sampling, "stride": data.stride, "fps": data.fps, "short": data.short}
-    views = settle_views(config.views, {"views": own | {"frames": data.frames, "size": data.size}}, model)
+    view = settle_views(config.views, {"views": own | {"frames": frames, "size": size}}, model)
     classes = tuple(number(labels, config.classes)[1])
-    return replace(config, model=model, data=data, views=views, classes=classes), start
+    views = Viewing(**asdict(view))  # config.json has the same fields whether they were asked for or settled
+    return Settled(replace(config, model=model, data=data, views=views, classes=classes), frames, size, view, start)
 
 
-def clips_of(config: Finetune, files: Sequence[Path], labels: Sequence[int]) -> Clips:
-    """The videos as training clips of a settled config."""
-    data = config.data
-    assert data.frames is not None
-    assert data.size is not None
-    return Clips(files, data, [data.stride * step for step in range(data.frames)], data.size, config.seed, labels)
+def clips_of(settled: Settled, files: Sequence[Path], labels: Sequence[int]) -> Clips:
+    """The videos as training clips."""
+    data = settled.config.data
+    offsets = [data.stride * step for step in range(settled.frames)]
+    return Clips(files, data, offsets, settled.size, settled.config.seed, labels)
 
 
 def build(config: Finetune, start: weights.Checkpoint | None) -> Classifier:
@@ -128,16 +141,16 @@ def compute(config: Finetune) -> Compute:
 
 
 def watching(
-    config: Finetune, classifier: Classifier, test: Labels, here: Runtime
+    settled: Settled, classifier: Classifier, test: Labels, here: Runtime
 ) -> Callable[[int], dict[str, float]]:
     """An inspection: top-1 on at most WATCHED test videos spread over the set, the middle view of each."""
     places = np.unique(np.linspace(0, len(test.files) - 1, min(WATCHED, len(test.files))).round().astype(int)).tolist()
     numbers = torch.tensor([test.numbers[at] for at in places])
-    dataset = cut([test.files[at] for at in places], replace(config.views, clips=1, crops=1))
+    dataset = cut([test.files[at] for at in places], replace(settled.view, clips=1, crops=1))
     alone = replace(here, rank=0, ranks=1)
 
     def look(step: int) -> dict[str, float]:
-        scores = watch(lambda clip: classifier(clip).float(), dataset, compute(config), alone, quiet=True)
+        scores = watch(lambda clip: classifier(clip).float(), dataset, compute(settled.config), alone, quiet=True)
         top1 = top_k(scores["views"], numbers, 1)
         here.say(f"step {step}: top-1 on {len(places)} test videos, one view each: {top1:.1%}")
         return {"test_top1": top1}

@@ -18,11 +18,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from motionmae import runtime
-from motionmae.config import Compute, Predict, Viewing, check
+from motionmae.config import Compute, Predict, check
 from motionmae.errors import MotionMAEError
 from motionmae.files import write_json
 from motionmae.inference import windows
-from motionmae.inference.views import cut, settle
+from motionmae.inference.views import View, cut, settle
 from motionmae.inference.windows import Span
 from motionmae.library.sources import collect
 from motionmae.models.classifier import Classifier, load_classifier
@@ -46,7 +46,7 @@ def run(config: Predict) -> None:
     here = runtime.start_for(config.compute)
     with runtime.leaving(here):
         classifier, made_with = load_classifier(config.model, config.heads)
-        views = settle(config.views, made_with, classifier.encoder.config)
+        view = settle(config.views, made_with, classifier.encoder.config)
         classifier.to(here.device)
         files = collect(config.videos).paths
         if config.render and len(files) != 1:
@@ -56,7 +56,7 @@ def run(config: Predict) -> None:
         found: dict[Path, list[Told]] = {}
         for file in files:
             try:
-                found[file] = windows_of(classifier, file, config, views, here)
+                found[file] = windows_of(classifier, file, config, view, here)
             except VideoError as error:
                 print(f"motionmae: skipped {error}", file=sys.stderr, flush=True)
                 continue
@@ -71,7 +71,7 @@ def run(config: Predict) -> None:
             print(config.render, file=sys.stderr)
 
 
-def windows_of(classifier: Classifier, file: Path, config: Predict, views: Viewing, here: Runtime) -> list[Told]:
+def windows_of(classifier: Classifier, file: Path, config: Predict, view: View, here: Runtime) -> list[Told]:
     """The whole video as one window, seen by all views; or, with --every, windows along it, each seen by its crops."""
     with open_video(file) as video:
         duration = Fraction(video.duration)
@@ -79,21 +79,21 @@ def windows_of(classifier: Classifier, file: Path, config: Predict, views: Viewi
             every = windows.seconds(config.every, "--every")
             long = windows.seconds(config.window, "--window") if config.window else every
             parts = windows.spans(duration, every, long)
-            rows = along(classifier, video, parts, views, config.compute, here)
+            rows = along(classifier, video, parts, view, config.compute, here)
             return [Told(float(a), float(b), row) for (a, b), row in zip(parts, rows, strict=True)]
     with torch.inference_mode(), here.autocast():
-        clips = torch.stack([view["clip"] for view in cut([file], views)[0]])
+        clips = torch.stack([view["clip"] for view in cut([file], view)[0]])
         scores = [classifier(part.to(here.device)).double().softmax(1) for part in clips.split(config.compute.batch)]
     return [Told(0.0, float(duration), torch.cat(scores).mean(0).cpu())]
 
 
 @torch.inference_mode()
 def along(
-    classifier: Classifier, video: Any, parts: Sequence[Span], views: Viewing, compute: Compute, here: Runtime
+    classifier: Classifier, video: Any, parts: Sequence[Span], view: View, compute: Compute, here: Runtime
 ) -> Iterator[Float[Tensor, " classes"]]:
     """The probabilities in each span, a few spans at a time: little memory however long the video."""
-    wishes = [windows.Window(*part, windows.inside(video, part, views)) for part in parts]
-    for some, clip in windows.clips(video, wishes, views, compute.batch):
+    wishes = [windows.Window(*part, windows.inside(video, part, view)) for part in parts]
+    for some, clip in windows.clips(video, wishes, view, compute.batch):
         with here.autocast():
             scores = classifier(clip.flatten(0, 1).to(here.device)).double().softmax(1).cpu()
         yield from scores.unflatten(0, (len(some), -1)).mean(1)

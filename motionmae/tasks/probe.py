@@ -16,13 +16,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from motionmae import runtime, stored
-from motionmae.config import Data, Probe, Viewing, check
+from motionmae.config import Data, Probe, check
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import probing
 from motionmae.evaluation.probes import HELD, Features, Fold, leave_out, measure, told
 from motionmae.evaluation.recognition import Labels, labelled
 from motionmae.files import write_json
-from motionmae.inference.views import cut, settle, watch
+from motionmae.inference.views import View, cut, settle, watch
 from motionmae.library.classes import share
 from motionmae.library.sources import column, find
 from motionmae.library.tars import holder
@@ -41,17 +41,17 @@ def run(config: Probe) -> dict[str, Any]:
     here = runtime.start_for(config.compute)
     with runtime.leaving(here):
         encoder, made_with = encoder_of(config)
-        views = settle(config.views, made_with, encoder.config)
+        view = settle(config.views, made_with, encoder.config)
         videos, folds = sources(config)
         name = "probe-untrained" if config.untrained else "probe"
         folder = Path(config.out) if config.out else runtime.beside(config.model, name)
-        seen = features(encoder, videos.files, views, config, here, folder / "features.safetensors")
+        seen = features(encoder, videos.files, view, config, here, folder / "features.safetensors")
         if not here.main:
             return {}
         seen = {name: value.to(here.device) for name, value in seen.items()}
         table = measure(config, seen, torch.tensor(videos.numbers, device=here.device), folds)
         fitted, tests = len(folds[0].kept) + len(folds[0].held), sum(len(fold.test) for fold in folds)
-        content = {"train": fitted, "test": tests, "views": asdict(views), "probes": table}
+        content = {"train": fitted, "test": tests, "views": asdict(view), "probes": table}
         write_json(folder / "probe.json", content)
         turns = f", each of {len(folds)} values of {config.data.leave} in turn" if config.data.leave else ""
         here.say(f"{fitted} videos to fit on, {tests} to test on{turns}\n{told(table)}\n{folder}")
@@ -105,7 +105,7 @@ def encoder_of(config: Probe) -> tuple[VideoEncoder | Pixels, dict[str, Any]]:
 
 
 def features(
-    encoder: VideoEncoder | Pixels, files: Sequence[Path], views: Viewing, config: Probe, here: Runtime, path: Path
+    encoder: VideoEncoder | Pixels, files: Sequence[Path], view: View, config: Probe, here: Runtime, path: Path
 ) -> Features:
     """The features that the probes of `config` need, averaged over the views. Read from `path` where the same encoder,
     precision, views and videos made them, else computed and kept there."""
@@ -115,7 +115,7 @@ def features(
         {
             "encoder": [stored.crc_of(name, value) for name, value in sorted(encoder.state_dict().items())],
             "precision": str(here.dtype),
-            "views": asdict(views),
+            "views": asdict(view),
             "videos": [stamp(file) for file in files],
         }
     )
@@ -125,9 +125,7 @@ def features(
                 return {name: content.get_tensor(name) for name in wanted}
     encoder.to(here.device)
     here.say(f"features of {len(files)} videos")
-    assert views.frames is not None
-    assert views.size is not None
-    slots, rows, columns = grid_of(views.frames, views.size, views.size, encoder.config.cube)
+    slots, rows, columns = grid_of(view.frames, view.size, view.size, encoder.config.cube)
     slots -= isinstance(encoder, Pixels) and encoder.change  # a pair less than there are frames
     counts = {"mean": 1, "time": slots, "grid": 4 * slots, "change": rows * columns, "tokens": slots * rows * columns}
 
@@ -143,7 +141,7 @@ def features(
         }
         return torch.cat([makers[name]() for name in wanted], 1)
 
-    found = watch(seen, cut(files, views), config.compute, here)["views"]
+    found = watch(seen, cut(files, view), config.compute, here)["views"]
     encoder.cpu()
     result: Features = dict(zip(wanted, found.split([counts[name] for name in wanted], 1), strict=True))
     result["mean"] = result["mean"].flatten(1)

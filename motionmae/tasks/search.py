@@ -20,6 +20,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.inference.embedding import Plan, Row, checked, fingerprint, stream
 from motionmae.inference.features import Features, read_features
 from motionmae.inference.nearest import duplicates, mean_of, nearest
+from motionmae.inference.views import settle
 from motionmae.models.weights import load
 from motionmae.report.gallery import Shown, write_gallery
 from motionmae.runtime import Runtime
@@ -99,9 +100,8 @@ def embedded(table: Features, name: str, config: Search, here: Runtime) -> Float
             f"{config.model or about['path']}: is not the encoder that made {config.features}; --model names that one"
         )
     layer = max(table.vectors) if config.layer is None else config.layer
-    plan = checked(
-        encoder, Plan(about["every"], about["window"], about["pool"], (layer,), from_dict(Viewing, about["views"]))
-    )
+    view = settle(from_dict(Viewing, about["views"]), {}, encoder.config)
+    plan = checked(encoder, Plan(about["every"], about["window"], about["pool"], (layer,), view))
     _, found = next(stream(encoder.to(here.device), [Path(name)], plan, config.compute, here))
     if found.reason:
         raise VideoError(name, found.reason)
