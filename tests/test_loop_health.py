@@ -329,3 +329,20 @@ def test_a_report_shows_runs_side_by_side(tmp_path, capsys):
     assert 'points="472.0,30.0 472.0,30.0"' in single  # a line of one point would not be seen
     with pytest.raises(MotionMAEError, match="is not a run folder"):
         report.run(Report((str(tmp_path),), str(tmp_path / "none.html")))
+
+
+def test_the_time_of_a_reading_and_an_inspection_is_left_out_once(monkeypatch):
+    """A step ends at 10 s, its reading at 13, an inspection at 20; the next step ends at 24: one clip in 4 s."""
+    from motionmae.training import meter
+
+    now = [0.0]
+    monkeypatch.setattr(meter.time, "perf_counter", lambda: now[0])
+    found, parts, norm = meter.Meter(), [{"loss": torch.ones(())}], torch.ones(())
+    for step, (ends, read) in enumerate(((10.0, 13.0), (24.0, 24.0))):
+        now[0] = ends
+        found.add(step, [{}], parts, norm, 1)
+        now[0] = read
+        shown, _, _ = found.read(runs.CPU)
+        now[0] = 20.0
+        found.resume()
+    assert shown["clips_per_second"] == pytest.approx(1 / 4)

@@ -71,7 +71,7 @@ class Meter:
 
     def resume(self) -> None:
         """Leave the time since the last step out of the rates: it went into saving or inspecting."""
-        self.begun += time.perf_counter() - self.paused
+        self.begun += time.perf_counter() - max(self.paused, self.begun)  # a reading in between has begun anew
 
     def read(self, runtime: Runtime) -> tuple[dict[str, float], list[bool], list[Bad]]:
         """Means over ranks and sound steps since the last reading, whether each step was sound, and the unsound ones.
