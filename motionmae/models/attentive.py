@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from motionmae.errors import MotionMAEError
 from motionmae.models.encoder import EPS, init_linear
 
 
@@ -16,8 +15,6 @@ class AttentiveHead(nn.Module):
 
     def __init__(self, width: int, heads: int, classes: int):
         super().__init__()
-        if width % heads:
-            raise MotionMAEError(f"{heads} heads do not divide a width of {width}")
         self.heads = heads
         self.query = nn.Parameter(torch.empty(width))
         self.norm1 = nn.LayerNorm(width, eps=EPS)

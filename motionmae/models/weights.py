@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints, overload
+from typing import Any, Literal, overload
 
 import torch
 from safetensors import safe_open
@@ -145,7 +144,6 @@ def _ours(file: Path) -> Checkpoint:
         raise MotionMAEError(f"{file}: is not a checkpoint of this project: its metadata has no config")
     config = json.loads(opened.about["config"])
     model = from_dict(Model, config["model"])
-    _sound(model, "model", file)
     wanted = [name for name in opened.shapes if not name.startswith(("optimizer/", "scaler/"))]
     names: dict[str, str] = {}
     for part in ("", "model/", "average/"):
@@ -157,29 +155,6 @@ def _ours(file: Path) -> Checkpoint:
     found.state.update({ours: opened.tensor(name) for ours, name in names.items()})
     _finite(found.state, file)
     return found
-
-
-def _sound(config: Any, section: str, file: Path) -> None:
-    """Raise MotionMAEError for a value in a file's config that is of another type than its field, or too small."""
-    for name, hint in get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if is_dataclass(hint) and isinstance(value, hint if isinstance(hint, type) else ()):
-            _sound(value, f"{section}.{name}", file)
-            continue
-        numbers = value if isinstance(value, tuple) else (value,)
-        least = 0 if name == "size" else 1
-        right = {
-            int: type(value) is int and value >= least,
-            float: isinstance(value, (int, float)) and 0 < value < math.inf,
-            bool: type(value) is bool,
-        }.get(hint)
-        if right is None and get_origin(hint) is Literal:
-            right = value in get_args(hint)
-        elif right is None:
-            wanted = len(get_args(hint))
-            right = len(numbers) == wanted and all(type(each) is int and each >= 1 for each in numbers)
-        if not right:
-            raise MotionMAEError(f"{file}: its config says {value!r} for {section}.{name}, which no model has")
 
 
 def _targets(model: Model, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
