@@ -5,14 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["MotionMAE", "MotionMAEError", "VideoEncoder", "embed", "load"]
 
 if TYPE_CHECKING:
     from motionmae.errors import MotionMAEError
     from motionmae.inference.embedding import embed
     from motionmae.models.autoencoder import MotionMAE
     from motionmae.models.encoder import VideoEncoder
+    from motionmae.models.sizes import vit_base, vit_huge, vit_large, vit_small, vit_tiny
     from motionmae.models.weights import load
+
+__all__ = [
+    "MotionMAE",
+    "MotionMAEError",
+    "VideoEncoder",
+    "embed",
+    "load",
+    "vit_base",
+    "vit_huge",
+    "vit_large",
+    "vit_small",
+    "vit_tiny",
+]
 
 _HOME = {
     "MotionMAE": "motionmae.models.autoencoder",
@@ -20,6 +33,7 @@ _HOME = {
     "VideoEncoder": "motionmae.models.encoder",
     "embed": "motionmae.inference.embedding",
     "load": "motionmae.models.weights",
+    **{f"vit_{size}": "motionmae.models.sizes" for size in ("tiny", "small", "base", "large", "huge")},
 }
 
 
@@ -29,3 +43,7 @@ def __getattr__(name: str):  # loaded on first use, so that `motionmae --help` n
     from importlib import import_module
 
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,7 +13,6 @@ from motionmae.config import (
     BenchSegment,
     Compute,
     Data,
-    Decoder,
     Demo,
     Embed,
     Evaluate,
@@ -24,7 +23,6 @@ from motionmae.config import (
     Map,
     Mask,
     Mix,
-    Model,
     Motions,
     Optim,
     Predict,
@@ -44,6 +42,7 @@ from motionmae.config import (
     Target,
     Viewing,
 )
+from motionmae.config.sizes import SIZES
 from motionmae.grids import GRIDS
 
 
@@ -57,29 +56,6 @@ class Command:
     summary: str
     choices: dict[str, Any]
 
-
-def vit(width: int, depth: int, heads: int, decoder_width: int, decoder_heads: int) -> Model:
-    """VideoMAE's sizes: clips of 16 x 224 x 224, cubes of 2 x 16 x 16, a decoder of half the width and 4 blocks."""
-    return Model(
-        width=width, depth=depth, heads=heads, decoder=Decoder(width=decoder_width, depth=4, heads=decoder_heads)
-    )
-
-
-SIZES: dict[str, Model] = {
-    "tiny": Model(
-        frames=8,
-        size=64,
-        cube=(2, 8, 8),
-        width=128,
-        depth=4,
-        heads=4,
-        decoder=Decoder(width=64, depth=2, heads=2),
-    ),
-    "small": vit(384, 12, 6, 192, 3),
-    "base": vit(768, 12, 12, 384, 6),
-    "large": vit(1024, 24, 16, 512, 8),
-    "huge": vit(1280, 32, 16, 640, 8),
-}
 
 # Published pretraining recipes (VideoMAE, arXiv 2203.12602, and its repository).
 RECIPES: dict[str, Pretrain] = {

@@ -56,11 +56,9 @@ def dense_features(
 def _tokens(
     encoder: VideoEncoder, clips: UInt8[Tensor, "b c t h w"], slot: int, layer: int
 ) -> Float[Tensor, "b h2 w2 d"]:
-    x = encoder.tokens(clips)
-    for block in encoder.blocks[:layer]:
-        x = block(x)
+    (tokens,) = encoder(clips, layers=(layer,))
     grid = clip_grid(clips, encoder.config.cube)
-    return encoder.norm(rearrange(x, "b (t h w) d -> t b h w d", t=grid[0], h=grid[1])[slot])
+    return rearrange(tokens, "b (t h w) d -> t b h w d", t=grid[0], h=grid[1])[slot]
 
 
 def pixel_features(frames: UInt8[Tensor, "b c h w"], patch: int, stride: int) -> Float[Tensor, "b h2 w2 d"]:

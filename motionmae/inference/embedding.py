@@ -161,14 +161,10 @@ def vectors_of(
     crops = clips.shape[1]
     batch = clips.flatten(0, 1).to(here.device)
     slots = clip_grid(batch, encoder.config.cube)[0]
-    found: dict[int, Tensor] = {}
     with here.autocast():
-        x = encoder.tokens(batch)
-        for layer in range(max(plan.layers) + 1):
-            x = encoder.blocks[layer - 1](x) if layer else x
-            if layer in plan.layers:
-                found[layer] = pooled(encoder.norm(x).float(), plan.pool, slots)
-    return {layer: value.unflatten(0, (-1, crops)).mean(1).cpu() for layer, value in found.items()}
+        found = [pooled(tokens.float(), plan.pool, slots) for tokens in encoder(batch, layers=plan.layers)]
+    means = (value.unflatten(0, (-1, crops)).mean(1).cpu() for value in found)
+    return dict(zip(plan.layers, means, strict=True))
 
 
 def pooled(tokens: Float[Tensor, "b n d"], pool: Pooling, slots: int) -> Float[Tensor, "b ..."]:

@@ -5,8 +5,8 @@ Dosovitskiy et al., 2021, arXiv 2010.11929; as a video autoencoder, Tong et al.,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F
@@ -115,18 +115,44 @@ class VideoEncoder(nn.Module):
         tp, hp, wp = config.cube
         self.embed = Linear(tp * hp * wp * 3, config.width)
         self.positions = Positions(config.positions, training_grid(config), config.width)
-        rates = torch.linspace(0, drop_path, config.depth).tolist() if drop_path else [0.0] * config.depth
+        rates = torch.linspace(0, drop_path, config.depth, device="cpu").tolist() if drop_path else [0.0] * config.depth
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio, rate) for rate in rates)
         self.norm = nn.LayerNorm(config.width, eps=EPS) if config.norm else nn.Identity()
         self.register_buffer("pixel_mean", torch.tensor(MEAN).repeat(tp * hp * wp), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(STD).repeat(tp * hp * wp), persistent=False)
         self.apply(init_linear)
 
+    @overload
     def forward(
-        self, clip: Shaped[Tensor, "b c t h w"], visible: Int[Tensor, "b k"] | None = None
-    ) -> Float[Tensor, "b n d"]:
-        """The encoded tokens, all of them or those at the indices `visible`, in the order of the indices."""
-        return self.norm(run_blocks(self.blocks, self.tokens(clip, visible), self.recompute))
+        self, clip: Shaped[Tensor, "b c t h w"], visible: Int[Tensor, "b k"] | None = None, layers: None = None
+    ) -> Float[Tensor, "b n d"]: ...
+    @overload
+    def forward(
+        self, clip: Shaped[Tensor, "b c t h w"], visible: Int[Tensor, "b k"] | None = None, *, layers: Sequence[int]
+    ) -> tuple[Float[Tensor, "b n d"], ...]: ...
+    def forward(
+        self,
+        clip: Shaped[Tensor, "b c t h w"],
+        visible: Int[Tensor, "b k"] | None = None,
+        layers: Sequence[int] | None = None,
+    ) -> Float[Tensor, "b n d"] | tuple[Float[Tensor, "b n d"], ...]:
+        """The encoded tokens, all of them or those at the indices `visible`, in the order of the indices.
+
+        With `layers` a tuple of the tokens after each of these blocks, in the order asked: 0 is the embedding, `depth`
+        the last; each passes the encoder's norm, and no block above the highest is run.
+        """
+        x = self.tokens(clip, visible)
+        if layers is None:
+            return self.norm(run_blocks(self.blocks, x, self.recompute))
+        depth, found = len(self.blocks), {}
+        for layer in layers:
+            if not 0 <= layer <= depth:
+                raise MotionMAEError(f"layers has {layer}: the encoder has the layers 0 to {depth}")
+        for layer in range(max(layers, default=-1) + 1):
+            x = run_blocks(self.blocks[layer - 1 : layer], x, self.recompute) if layer else x
+            if layer in layers:
+                found[layer] = self.norm(x)
+        return tuple(found[layer] for layer in layers)
 
     def tokens(
         self, clip: Shaped[Tensor, "b c t h w"], visible: Int[Tensor, "b k"] | None = None
