@@ -65,7 +65,7 @@ RECIPES: dict[str, Pretrain] = {
 }
 
 # Ours, chosen by experiment (docs/results.md, docs/log.md). With AdamW both heads stay near their first plateau at this
-# scale, and motion then only disturbs; with Muon both learn, and the paper's 1 : 1 with differences cube by cube is best.
+# scale, and motion then only disturbs; with Muon both learn, and the paper's 1 : 1, cube by cube, is best.
 TINY = Pretrain(
     model=SIZES["tiny"],
     mask=Mask(kind="random", ratio=0.85, decode_ratio=0.5),
