@@ -311,22 +311,19 @@ def test_tensorboard_has_the_curves(tmp_path):
 
 def test_a_report_shows_runs_side_by_side(tmp_path, capsys):
     from motionmae.config import Report
-    from motionmae.report import page
     from motionmae.tasks import report
 
     for name, rate in (("slow", 0.1), ("fast", 0.3)):
         runs.fit_toy(runs.toy_config(tmp_path / name, lr=rate))
     report.run(Report((str(tmp_path / "slow"), str(tmp_path / "fast")), str(tmp_path / "page.html")))
     html = (tmp_path / "page.html").read_text()
-    assert html.count(">slow<") == html.count(">fast<") > 5
+    assert html.count('"name": "slow"') == html.count('"name": "fast"') > 5
     assert "<td>optim.lr</td><td>0.1</td><td>0.3</td>" in html
     assert "optim.batch" not in html
     assert "toy ratio" in html
-    assert "http" not in html.replace("http://www.w3.org", "")
+    assert "http:" not in html
     report.run(Report((str(tmp_path / "slow"),), str(tmp_path / "one.html")))
     assert "optim.batch" in (tmp_path / "one.html").read_text()
-    single = page.chart("rank", {"run": [(4.0, 2.0)]})
-    assert 'points="472.0,30.0 472.0,30.0"' in single  # a line of one point would not be seen
     with pytest.raises(MotionMAEError, match="is not a run folder"):
         report.run(Report((str(tmp_path),), str(tmp_path / "none.html")))
 

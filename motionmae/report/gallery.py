@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from markupsafe import Markup
 from PIL import Image
 
 from motionmae.files import write_text
@@ -37,11 +37,8 @@ def write_gallery(path: Path, title: str, lead: str, shown: dict[str, list[Shown
     write_text(path, page.page(title, lead, sections), "replace")
 
 
-def _entry(shown: Shown) -> str:
-    picture = strip(shown.video, shown.frames, 4, 96)
-    words = html.escape(shown.words)
-    image = f'<img alt="{words}" src="{picture}">' if picture else "<p>its pictures cannot be read any more</p>"
-    return f"<figure>{image}<figcaption>{words}</figcaption></figure>"
+def _entry(shown: Shown) -> Markup:
+    return page.part("strip", strip(shown.video, shown.frames, 4, 96), shown.words)
 
 
 def strip(video: str, frames: Sequence[int], count: int, height: int) -> str:
@@ -76,23 +73,7 @@ def write_map(
     dots = []
     for at, ((x, y), each, label) in enumerate(zip(places, shown, labels, strict=True)):
         picture = strip(each.video, each.frames, 1, 64) if at in pictured else ""
-        data = f' data-picture="{picture}"' if picture else ""
         colour = COLOURS[names.index(label) % len(COLOURS)]
-        dots.append(
-            f'<circle cx="{12 + 776 * x:.1f}" cy="{588 - 576 * y:.1f}" r="{5 if picture else 3.5}" fill="{colour}" '
-            f'fill-opacity=".75"{data}><title>{html.escape(each.words)}</title></circle>'
-        )
-    legend = "".join(
-        f'<span><svg viewBox="0 0 10 10" style="width:.8em"><circle cx="5" cy="5" r="5" '
-        f'fill="{COLOURS[at % len(COLOURS)]}"/></svg> {html.escape(name or "no class")}</span> '
-        for at, name in enumerate(names[:60])
-    )
-    body = (
-        f'<svg id="map" viewBox="0 0 800 600" style="max-width:60rem" role="img">{"".join(dots)}</svg>'
-        f'<p>{legend}</p><p id="told">Point at a dot.</p><img id="picture" alt="" hidden>'
-        "<script>document.getElementById('map').addEventListener('pointerover',e=>{const t=e.target.closest('circle');"
-        "if(!t)return;document.getElementById('told').textContent=t.textContent;"
-        "const p=document.getElementById('picture');p.hidden=!t.dataset.picture;"
-        "if(t.dataset.picture)p.src=t.dataset.picture})</script>"
-    )
-    write_text(path, page.page("Map of embeddings", lead, [body]), "replace")
+        dots.append((f"{12 + 776 * x:.1f}", f"{588 - 576 * y:.1f}", colour, picture, each.words))
+    legend = [(COLOURS[at % len(COLOURS)], name or "no class") for at, name in enumerate(names[:60])]
+    write_text(path, page.page("Map of embeddings", lead, [page.part("map", dots, legend)]), "replace")

@@ -1,110 +1,136 @@
-"""One self-contained HTML page: text, tables, charts as inline SVG, pictures as data. Pure functions to strings."""
+"""One self-contained HTML page from parts: text, tables, charts, pictures. Pure functions to markup.
+
+Its one rule: all markup is in the templates beside this file; what comes from elsewhere is text, and is escaped.
+"""
 
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from motionmae import provenance
 
 COLOURS = ("#2f6fde", "#d9622b", "#2a9d63", "#8a4fd3", "#b3302f", "#627084")
 Points = Sequence[tuple[float, float]]
-
-_STYLE = """
-:root{color-scheme:light dark;--line:#8884;--soft:#8881}
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
-h1{margin-bottom:.2rem}h2{margin-top:2.2rem}p.lead{opacity:.75;margin-top:0}
-table{border-collapse:collapse;margin:.6rem 0}
-td,th{padding:.3rem .9rem;border-bottom:1px solid var(--line);text-align:right}
-td:first-child,th:first-child{text-align:left}tr.strong td{font-weight:600;background:var(--soft)}
-figure{margin:1rem 0}figcaption{opacity:.75;font-size:.9rem}
-img.pixels{image-rendering:pixelated;width:100%;max-width:56rem;border:1px solid var(--line)}
-svg{width:100%;max-width:29rem;height:auto}svg text{font:12px system-ui,sans-serif;fill:currentColor}
-.charts{display:flex;flex-wrap:wrap;gap:1rem}pre{background:var(--soft);padding:.8rem;overflow-x:auto}
-"""
+TEMPLATES = Path(__file__).parent / "templates"
+KINDS = {".webp": "image/webp", ".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 
 
-def page(title: str, lead: str, sections: Sequence[str]) -> str:
-    """The whole document; nothing in it is fetched from anywhere."""
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><h1>{html.escape(title)}</h1>"
-        f'<p class="lead">{html.escape(lead)}</p>{"".join(sections)}</html>\n'
+class Finding(NamedTuple):
+    """A sentence of a page's verdict, and what it is."""
+
+    kind: Literal["good", "bad", "plain"]
+    words: str
+
+
+@functools.cache
+def _templates() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
 
 
-def section(title: str, *parts: str) -> str:
+def part(name: str, *values: Any) -> Markup:
+    """The macro of that name in parts.html with these values."""
+    return getattr(_templates().get_template("parts.html").module, name)(*values)
+
+
+def page(
+    title: str,
+    lead: str,
+    sections: Sequence[str],
+    verdict: Sequence[Finding] = (),
+    about: Mapping[str, str] | None = None,
+) -> str:
+    """The whole document: the verdict first, then what made it, then the sections. Nothing is fetched from anywhere.
+
+    `about` is told beside the command, version and machine of this process, and in their place where it names them.
+    """
+    style, script = (Markup((TEMPLATES / name).read_text("utf-8")) for name in ("page.css", "page.js"))
+    told = provenance.here() | dict(about or {})
+    template = _templates().get_template("page.html")
+    return template.render(
+        title=title, lead=lead, sections=sections, verdict=verdict, about=told, style=style, script=script
+    )
+
+
+def section(title: str, *parts: str) -> Markup:
     """A heading and what stands under it."""
-    return f"<section><h2>{html.escape(title)}</h2>{''.join(parts)}</section>"
+    return part("section", title, parts)
 
 
-def text(words: str) -> str:
+def text(words: str) -> Markup:
     """A paragraph."""
-    return f"<p>{html.escape(words)}</p>"
+    return part("text", words)
 
 
-def code(words: str) -> str:
+def code(words: str) -> Markup:
     """Lines to be typed."""
-    return f"<pre>{html.escape(words)}</pre>"
+    return part("code", words)
 
 
-def charts(*drawn: str) -> str:
-    """Charts side by side."""
-    return f'<div class="charts">{"".join(drawn)}</div>'
+def charts(*drawn: str) -> Markup:
+    """Charts side by side, with one log axis and one smoothing for all."""
+    return part("charts", [chart for chart in drawn if chart])
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], strong: Sequence[int] = ()) -> str:
-    """A table; the rows at `strong` stand out."""
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join(
-        f"<tr{' class=strong' if at in strong else ''}>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>"
-        for at, row in enumerate(rows)
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], strong: Sequence[int] = ()) -> Markup:
+    """A table that sorts by the column whose head is clicked; the rows at `strong` stand out."""
+    return part("table", header, rows, strong)
 
 
-def picture(path: Path, caption: str) -> str:
-    """An image file, moving or not, as part of the page."""
-    kind = {".webp": "webp", ".png": "png", ".jpg": "jpeg"}[path.suffix]
-    data = base64.b64encode(path.read_bytes()).decode()
-    words = html.escape(caption)
-    return (
-        f'<figure><img class="pixels" alt="{words}" src="data:image/{kind};base64,{data}">'
-        f"<figcaption>{words}</figcaption></figure>"
-    )
+def picture(path: Path, caption: str, columns: Sequence[str] = ()) -> Markup:
+    """An image file, moving or not, with the names of its columns above it."""
+    return part("picture", inline(path), caption, columns)
 
 
-def chart(title: str, series: dict[str, Points], x_label: str = "step") -> str:
-    """Lines over a common axis from 0; a series whose name starts with "trivial" is dashed."""
-    left, top, width, height = 62.0, 30.0, 410.0, 200.0
-    points = [point for line in series.values() for point in line if math.isfinite(point[1])]
-    if not points:
-        return ""
-    most_x, most_y = max(p[0] for p in points) or 1.0, _round_up(max(p[1] for p in points))
+def slider(pictures: Sequence[tuple[Path, str]], columns: Sequence[str] = ()) -> Markup:
+    """Image files of one thing over time, each with its caption, of which one is seen; the last at first."""
+    return part("slider", [(inline(path), caption) for path, caption in pictures], columns)
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        return left + width * x / most_x, top + height * (1 - min(y, most_y) / most_y)
 
-    drawn = [f'<text x="{left}" y="16" font-weight="600">{html.escape(title)}</text>']
-    for part in range(5):
-        x, y = place(most_x * part / 4, most_y * part / 4)
-        drawn.append(f'<line x1="{left}" x2="{left + width}" y1="{y:.1f}" y2="{y:.1f}" stroke="#8884"/>')
-        drawn.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{most_y * part / 4:.3g}</text>')
-        drawn.append(f'<text x="{x:.1f}" y="{top + height + 18}" text-anchor="middle">{most_x * part / 4:.0f}</text>')
-    for at, (name, line) in enumerate(series.items()):
-        colour, dash = COLOURS[at % len(COLOURS)], ' stroke-dasharray="6 4"' if name.startswith("trivial") else ""
-        places = ["{:.1f},{:.1f}".format(*place(x, y)) for x, y in line if math.isfinite(y)]
-        where = " ".join(places * (2 if len(places) == 1 else 1))  # with round ends, one place twice is a dot
-        drawn.append(
-            f'<polyline points="{where}" fill="none" stroke="{colour}" stroke-width="2" stroke-linecap="round"{dash}/>'
-        )
-        below = top + height + 40 + 18 * at
-        drawn.append(f'<line x1="{left}" x2="{left + 24}" y1="{below - 4}" y2="{below - 4}" stroke="{colour}"{dash}/>')
-        drawn.append(f'<text x="{left + 32}" y="{below}">{html.escape(name)}</text>')
-    tall = top + height + 40 + 18 * len(series)
-    drawn.append(f'<text x="{left + width}" y="{top + height + 40}" text-anchor="end">{html.escape(x_label)}</text>')
-    return f'<svg viewBox="0 0 {left + width + 14:.0f} {tall:.0f}" role="img">{"".join(drawn)}</svg>'
+def film(path: Path, caption: str, page_folder: Path | None = None) -> Markup:
+    """An mp4 that plays without sound; with `page_folder` it stays in its place below that, and is read from there."""
+    return part("film", path.relative_to(page_folder).as_posix() if page_folder else inline(path), caption)
+
+
+def inline(path: Path) -> str:
+    """A picture or film as an address that holds its bytes."""
+    return f"data:{KINDS[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def chart(title: str, series: Mapping[str, Points], x_label: str = "step") -> Markup:
+    """Lines over a common axis; a series whose name starts with "trivial" is dashed. Empty where there is no point.
+
+    A value that is not finite is left out. Five digits are kept: more cannot be seen.
+    """
+    lines = [
+        {
+            "name": name,
+            "x": [_digits(x) for x, _ in points],
+            "y": [_digits(y) if math.isfinite(y) else None for _, y in points],
+        }
+        for name, points in series.items()
+        if any(math.isfinite(y) for _, y in points)
+    ]
+    return part("chart", title, {"x_label": x_label, "series": lines}) if lines else Markup()
+
+
+def _digits(value: float) -> int | float:
+    short = float(f"{value:.5g}") if abs(value) < 1e5 else round(value)
+    return int(short) if short == int(short) else short
 
 
 def _round_up(value: float) -> float:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from motionmae.errors import MotionMAEError
-from motionmae.files import read_text
+from motionmae.files import read_json, read_text
 from motionmae.report import page
+from motionmae.report.pictures import CAPTIONS
 
 # What a part of the loss has to beat, in words.
 TRIVIAL = {
@@ -45,3 +46,12 @@ def loss_charts(folder: Path) -> str:
 def last_picture(folder: Path) -> Path | None:
     """The newest reconstruction picture, if there is one."""
     return max(folder.glob("pictures/step-*.webp"), default=None)
+
+
+def columns(folder: Path) -> list[str]:
+    """The names of the columns of a run's pictures, as its config tells them."""
+    loss = (read_json(folder / "config.json") if (folder / "config.json").is_file() else {}).get("loss", {})
+    names = ["input", "masked"]
+    names += ["predicted_appearance"] if loss.get("appearance") else []
+    names += ["motion", "predicted_motion"] if loss.get("motion") else []
+    return [CAPTIONS[name] for name in names]

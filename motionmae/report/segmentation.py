@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from motionmae.files import write_text
-from motionmae.report.page import Points, chart, page, section, table
+from motionmae.report.page import Points, chart, film, page, section, table
 
 KEYS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
@@ -42,14 +40,5 @@ def save_page(
         }
         sections.append(section("Areas", chart("pixels", lines, "frame")))
     if films:
-        sections.append(section("Overlays", *(film(each) for each in films)))
+        sections.append(section("Overlays", *(film(each, each.stem) for each in films)))
     write_text(path, page(title, lead, sections), "replace")
-
-
-def film(path: Path) -> str:
-    """An mp4 as part of the page."""
-    data = base64.b64encode(path.read_bytes()).decode()
-    return (
-        f'<figure><video controls loop muted style="max-width:100%" src="data:video/mp4;base64,{data}"></video>'
-        f"<figcaption>{html.escape(path.stem)}</figcaption></figure>"
-    )

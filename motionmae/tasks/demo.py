@@ -23,7 +23,7 @@ from motionmae.models.encoder import VideoEncoder
 from motionmae.models.weights import load
 from motionmae.presets import TINY
 from motionmae.report import page
-from motionmae.report.run import last_picture, loss_charts
+from motionmae.report.run import columns, last_picture, loss_charts
 from motionmae.runtime import Runtime, clock
 from motionmae.tasks.pretrain import build, fit_videos
 from motionmae.tasks.segment.davis import segment_davis
@@ -132,8 +132,7 @@ def report(config: Demo, settings: Pretrain, rows: list[Row], elapsed: str) -> s
     ]
     picture = last_picture(folder)
     if picture:
-        columns = "From left to right: input, masked input, reconstructed frames, true motion, predicted motion."
-        parts.append(page.section("What the two heads predict", page.picture(picture, columns)))
+        parts.append(page.section("What the two heads predict", page.picture(picture, "", columns(folder))))
     lines = (
         "motionmae pretrain small --data.path YOUR_VIDEOS      # an encoder of your own",
         f"motionmae segment video MY.mp4 --model {folder} --box 10,20,80,90",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -138,7 +136,6 @@ def told(table: dict[str, float], clips: int) -> str:
 def report(config: Reconstruct, objective: Reconstruction, clips: int, table: dict[str, float], video: Path) -> str:
     """The page, with the video inside it."""
     mask, target = objective.mask, objective.target
-    data = base64.b64encode(video.read_bytes()).decode()
     words = {
         "velocity": "Motion is where each cube goes: hue is direction (right red, down green, left cyan, up violet).",
         "signed": "Motion is the difference of adjacent frames: red becomes brighter, blue darker, grey stays.",
@@ -155,11 +152,8 @@ def report(config: Reconstruct, objective: Reconstruction, clips: int, table: di
         for name in ("appearance", "motion")
         if name in table
     ]
-    player = (
-        f'<video controls autoplay muted loop playsinline style="max-width:100%" src="data:video/mp4;base64,{data}">'
-        f"</video><p>{html.escape(words)} {html.escape(scale)}</p>"
-    )
     lead = f"{config.video}, {clips} clips, {mask.ratio:.0%} hidden ({mask.kind}), by {config.model}"
     figures = page.table(("head", "loss", "share of the trivial loss"), rows)
     note = page.text("Below 1 something is learnt: 1 is the mean patch for appearance, and no motion for motion.")
+    player = page.film(video, f"{words} {scale}".strip())
     return page.page("Reconstruction", lead, [player, page.section("Figures", figures, note)])
