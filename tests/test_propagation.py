@@ -5,7 +5,7 @@ import torch
 
 from motionmae.errors import MotionMAEError
 from motionmae.inference.propagation import carry, harden, heat, match, peaks, propagate, soften
-from motionmae.tasks.segment.bench import full_affinity
+from motionmae.tasks.segment.bench import full_affinity, full_step
 
 
 def sequence(frames: int, height: int, width: int, classes: int = 3, seed: int = 0, dtype=torch.float64):
@@ -27,9 +27,23 @@ def sequence(frames: int, height: int, width: int, classes: int = 3, seed: int =
 def test_blocks_equal_the_full_affinity(height, width, context, radius, topk, temperature):
     features, labels = sequence(7, height, width)
     numbers = {"context": context, "radius": radius, "topk": topk, "temperature": temperature}
-    ours, slow = list(propagate(features, labels, **numbers)), full_affinity(features, labels, **numbers)
+    ours, slow = list(propagate(features, labels[None], **numbers)), full_affinity(features, labels, **numbers)
     assert len(ours) == len(slow) == 6
     for mine, theirs in zip(ours, slow, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+
+
+def test_several_given_frames_all_stay_in_context():
+    features, _ = sequence(8, 7, 9)
+    labels = torch.rand(3, 7, 9, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).softmax(-1)
+    numbers = {"radius": 3, "topk": 4, "temperature": 0.2}
+    ours, known = list(propagate(features, labels, context=2, **numbers)), list(labels)
+    for index in range(3, 8):
+        sources = (0, 1, 2, *range(max(3, index - 2), index))
+        keys, values = [features[each] for each in sources], [known[each] for each in sources]
+        known.append(full_step(features[index], keys, values, *numbers.values()))
+    assert len(ours) == 5
+    for mine, theirs in zip(ours, known[3:], strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
 
 
@@ -49,9 +63,9 @@ def test_the_matches_are_the_very_ones_of_a_search_over_all_cells():
 def test_every_number_of_the_protocol_changes_the_result():
     features, labels = sequence(6, 9, 9)
     numbers = {"context": 2, "radius": 2, "topk": 3, "temperature": 0.1}
-    before = list(propagate(features, labels, **numbers))[-1]
+    before = list(propagate(features, labels[None], **numbers))[-1]
     for name, other in (("context", 3), ("radius", 3), ("topk", 4), ("temperature", 0.2)):
-        after = list(propagate(features, labels, **numbers | {name: other}))[-1]
+        after = list(propagate(features, labels[None], **numbers | {name: other}))[-1]
         assert not torch.allclose(before, after), name
 
 
@@ -65,9 +79,9 @@ def test_the_first_frame_stays_in_context_and_older_ones_leave_it():
     numbers = {"context": 1, "radius": 4, "topk": 1, "temperature": 0.1}
     keys = torch.nn.functional.normalize(torch.stack([features[0], features[3]]), dim=-1)
     scores, places = match(torch.nn.functional.normalize(features[4], dim=-1), keys, 4, 1)
-    known = list(propagate(features, labels, **numbers))
+    known = list(propagate(features, labels[None], **numbers))
     torch.testing.assert_close(known[3], carry(torch.stack([labels, known[2]]), scores, places, 0.1))
-    assert not torch.equal(next(iter(propagate(changed, labels, **numbers))), known[0])
+    assert not torch.equal(next(iter(propagate(changed, labels[None], **numbers))), known[0])
 
 
 def test_a_shifted_scene_carries_its_labels_along():
@@ -76,7 +90,7 @@ def test_a_shifted_scene_carries_its_labels_along():
     features = [world[:, shift : shift + 20] for shift in range(0, 12, 2)]
     truth = torch.zeros(20, 40, 2)
     truth[..., 0], truth[5:12, 15:20] = 1, torch.tensor([0.0, 1.0])
-    found = list(propagate(features, truth[:, :20], context=7, radius=3, topk=1, temperature=0.1))
+    found = list(propagate(features, truth[None, :, :20], context=7, radius=3, topk=1, temperature=0.1))
     for index, labels in enumerate(found, start=1):
         assert torch.equal(labels[:, : 20 - 2 * index], truth[:, 2 * index : 20])
 
@@ -89,7 +103,7 @@ def test_an_object_that_is_hidden_for_some_frames_returns_from_the_first_one():
     labels = torch.zeros(8, 8, 2)
     labels[..., 0], labels[3:5, 3:5] = 1, torch.tensor([0.0, 1.0])
     features = [shown, back, back, back, shown]
-    maps = list(propagate(features, labels, context=1, radius=8, topk=1, temperature=0.1))
+    maps = list(propagate(features, labels[None], context=1, radius=8, topk=1, temperature=0.1))
     masks = [harden(each, (8, 8), stretch=False) for each in maps]
     assert [int(mask.sum()) for mask in masks[:3]] != [4, 4, 4]
     assert torch.equal(masks[3].bool(), labels[..., 1].bool())
@@ -97,13 +111,13 @@ def test_an_object_that_is_hidden_for_some_frames_returns_from_the_first_one():
 
 def test_a_sequence_of_one_frame_has_nothing_to_propagate():
     features, labels = sequence(1, 3, 3)
-    assert list(propagate(features, labels, context=1, radius=1, topk=1, temperature=0.1)) == []
+    assert list(propagate(features, labels[None], context=1, radius=1, topk=1, temperature=0.1)) == []
 
 
 def test_labels_on_another_grid_are_refused():
     features, labels = sequence(2, 3, 3)
     with pytest.raises(MotionMAEError, match=r"grid is \(3, 3\), the labels' \(2, 3\)"):
-        list(propagate(iter(features), labels[:2], context=1, radius=1, topk=1, temperature=0.1))
+        list(propagate(iter(features), labels[None, :2], context=1, radius=1, topk=1, temperature=0.1))
 
 
 def test_soft_labels_are_shares_and_return_as_the_mask():
@@ -139,6 +153,6 @@ def test_points_follow_a_shifted_scene():
     world = torch.randn(20, 40, 16, generator=random)
     features = [world[:, shift : shift + 20] for shift in range(0, 8, 2)]
     start = torch.tensor([[6.0, 15.0], [11.5, 12.25]])
-    maps = list(propagate(features, heat(start, (20, 20)), context=7, radius=4, topk=1, temperature=0.1))
+    maps = list(propagate(features, heat(start, (20, 20))[None], context=7, radius=4, topk=1, temperature=0.1))
     for index, labels in enumerate(maps, start=1):
         torch.testing.assert_close(peaks(labels)[0], start - torch.tensor([0.0, 2.0 * index]))

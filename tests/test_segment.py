@@ -184,7 +184,7 @@ def test_propagation_keeps_no_more_than_its_context():
             alive.append(weakref.ref(frame))
             yield frame
 
-    for _ in propagate(features(), torch.rand(4, 4, 2), context=2, radius=2, topk=2, temperature=0.1):
+    for _ in propagate(features(), torch.rand(1, 4, 4, 2), context=2, radius=2, topk=2, temperature=0.1):
         assert sum(each() is not None for each in alive) <= 2
 
 

@@ -99,14 +99,18 @@ class SegmentVideo:
     """A run folder or checkpoint; without one, raw patches of pixels, which follow only what hardly changes."""
     heads: Annotated[int | None, HEADS] = None
     """Attention heads of the encoder, where a foreign file does not say."""
-    mask: str = ""
-    """A PNG of object numbers (palette or grey), or black and white, of the video's size."""
+    mask: tuple[str, ...] = ()
+    """PNGs of object numbers (palette or grey), or black and white, of the video's size: FILE for the frame `--at`,
+    FRAME:FILE for others. Each says all that its frame holds."""
     box: tuple[str, ...] = ()
     """Objects as boxes instead: left,top,right,bottom in pixels, each one object."""
     polygon: tuple[str, ...] = ()
     """Objects as polygons instead: x,y,x,y,x,y,… in pixels, each one object."""
     points: tuple[str, ...] = ()
-    """Points to follow, beside or instead of objects: x,y in pixels."""
+    """Points to follow, beside or instead of objects: x,y in pixels, or FRAME:x,y; one point's places in several frames
+    are joined by a slash: FRAME:x,y/FRAME:x,y."""
+    names: tuple[str, ...] = ()
+    """What the objects 1, 2, … are called in areas.csv and on the page."""
     at: Annotated[int, SOME] = 0
     """The frame, counted from 0, that the mask, boxes, polygons or points belong to; followed both ways from there."""
     features: Features = field(default_factory=Features)

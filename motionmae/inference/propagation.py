@@ -19,35 +19,38 @@ ROWS, COLUMNS = 8, 12  # cells of a block of queries: few waste little around th
 
 def propagate(
     features: Iterable[Float[Tensor, "h w d"]],
-    labels: Float[Tensor, "h w c"],
+    labels: Float[Tensor, "k h w c"],
     *,
     context: int,
     radius: int,
     topk: int,
     temperature: float,
 ) -> Iterator[Float[Tensor, "h w c"]]:
-    """The labels of each frame after the first, whose own are `labels`; c are soft labels that each cell's sum to 1.
+    """The labels of each frame after the first k, whose own are `labels`; c are soft labels that each cell's sum to 1.
 
-    A frame's labels are those of its nearest cells in the first frame and the `context` frames before it: the `topk`
-    cells of highest cosine within `radius` cells in each direction, weighted by the softmax of cosine / temperature
-    (Jabri et al., 2020, arXiv 2006.14613; Caron et al., 2021, arXiv 2104.14294). Memory is that of context + 1 frames.
+    A frame's labels are those of its nearest cells in the first k frames and the `context` frames before it: the
+    `topk` cells of highest cosine within `radius` cells in each direction, weighted by the softmax of cosine /
+    temperature (Jabri et al., 2020, arXiv 2006.14613; Caron et al., 2021, arXiv 2104.14294). Memory is that of
+    context + k frames.
     """
+    given = len(labels)
     known: tuple[Tensor, Tensor] | None = None
     for index, frame in enumerate(features):
         query = F.normalize(frame, dim=-1)
         if known is None:
-            if query.shape[:2] != labels.shape[:2]:
+            if query.shape[:2] != labels.shape[1:3]:
                 raise MotionMAEError(
-                    f"the features' grid is {tuple(query.shape[:2])}, the labels' {tuple(labels.shape[:2])}"
+                    f"the features' grid is {tuple(query.shape[:2])}, the labels' {tuple(labels.shape[1:3])}"
                 )
-            known = query.new_empty(1 + context, *query.shape), query.new_empty(1 + context, *labels.shape)
-            found = labels.to(query)
+            known = query.new_empty(given + context, *query.shape), query.new_empty(given + context, *labels.shape[1:])
+        if index < given:
+            found = labels[index].to(query)
         else:
-            count = min(index, 1 + context)
+            count = min(index, given + context)
             scores, places = match(query, known[0][:count], radius, topk)
             found = carry(known[1][:count], scores, places, temperature)
             yield found
-        slot = 0 if index == 0 else 1 + (index - 1) % context if context else None
+        slot = index if index < given else given + (index - given) % context if context else None
         if slot is not None:
             known[0][slot], known[1][slot] = query, found
 

@@ -1,4 +1,4 @@
-"""From the labels of one frame to those of all: where frames, encoder and propagation meet."""
+"""A video, where its features come from, and the numbers of a propagation: what `following` works with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
@@ -15,10 +14,8 @@ from torch import Tensor
 from motionmae.config import Features, Propagation, SegmentDavis, SegmentVideo, check
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.davis import read_images
-from motionmae.evaluation.masks import VOID
 from motionmae.files import read_json, write_json
 from motionmae.inference.dense import check_stride, clip_times, dense_features, pixel_features
-from motionmae.inference.propagation import harden, heat, peaks, propagate, soften
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.weights import load
 from motionmae.runtime import Runtime
@@ -175,65 +172,3 @@ def features_of(
         with source.runtime.autocast():
             grids = dense_features(source.encoder, batch, clips[0][1], stride, features.layer)
         yield from grids.float()
-
-
-def check_mask(mask: UInt8[np.ndarray, "h w"], frames: Frames, name: str) -> int:
-    """The number of objects of a mask; raises where it differs from the frames in size or holds no object."""
-    if mask.shape != (frames.height, frames.width):
-        raise MotionMAEError(
-            f"{name} is {mask.shape[1]}x{mask.shape[0]} pixels, the frames are {frames.width}x{frames.height}"
-        )
-    count = int(mask[mask != VOID].max(initial=0))
-    if not count:
-        raise MotionMAEError(f"{name} holds no object: all of its pixels are background")
-    return count
-
-
-@torch.inference_mode()
-def follow(
-    frames: Frames,
-    mask: UInt8[np.ndarray, "h w"] | None,
-    points: Float[Tensor, "p 2"] | None,
-    order: Sequence[int],
-    source: Source,
-    features: Features,
-    settings: Settings,
-) -> Iterator[tuple[UInt8[np.ndarray, "h w"] | None, Float[Tensor, "p 3"] | None]]:
-    """The labels and the points of the frames `order[1:]`, one after the other, from those of frame `order[0]`.
-
-    Points are x, y in pixels; they return with a confidence in [0, 1], and as NaN where all trace of them is lost. They
-    are labels like any other, each spread over the cells around it (Jabri et al., 2020, arXiv 2006.14613); confidence
-    is how high its peak still is, its first one being 1. `order` may run forward or backward in time.
-    """
-    if source.name == "copy":
-        still = None if points is None else torch.cat((points, torch.ones(len(points), 1)), dim=1)
-        yield from ((mask, still) for _ in order[1:])
-        return
-    size = input_size(frames.height, frames.width, settings, source.cube[1])
-    rows, columns = (side // source.stride(features) for side in size)
-    cell = torch.tensor([frames.width / columns, frames.height / rows])  # pixels of the video in a cell, x and y
-    first = [torch.zeros(rows, columns, 0)]
-    numbers = np.zeros(1, dtype=np.uint8)
-    if mask is not None:
-        numbers = np.union1d(numbers, mask[mask != VOID])  # the objects' own may have gaps
-        labels = np.searchsorted(numbers, np.where(mask == VOID, 0, mask))
-        first.append(soften(torch.from_numpy(labels), len(numbers) - 1, (rows, columns)))
-    if points is not None:
-        first.append(heat(((points + 0.5) / cell - 0.5).flip(1), (rows, columns)))
-    for labels in propagate(
-        features_of(frames, order, size, source, features),
-        torch.cat(first, dim=-1).to(source.runtime.device),
-        context=settings.context,
-        radius=settings.radius,
-        topk=settings.topk,
-        temperature=settings.temperature,
-    ):
-        hard, places = None, None
-        if mask is not None:
-            maps = labels[..., : first[1].shape[-1]]
-            hard = numbers[harden(maps, (frames.height, frames.width), settings.stretch).cpu().numpy()]
-        if points is not None:
-            found, heights = peaks(labels[..., -len(points) :].cpu())
-            sure = (heights / first[-1].amax((0, 1))).clamp(max=1)
-            places = torch.cat(((found.flip(1) + 0.5) * cell - 0.5, sure[:, None]), dim=1)
-        yield hard, places

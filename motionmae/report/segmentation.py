@@ -19,10 +19,12 @@ def save_page(
     films: Sequence[Path],
     areas: Mapping[int, Sequence[int]] | None = None,
     scores: dict[str, Any] | None = None,
+    names: Sequence[str] = (),
 ) -> None:
     """Write the page with the videos `films` (mp4) inside it.
 
-    `areas` are pixels of each object in each frame; `scores` are what `score_folder` gives.
+    `areas` are pixels of each object in each frame, `names` what the objects 1, 2, … are called; `scores` are what
+    `score_folder` gives.
     """
     sections = []
     if scores:
@@ -34,8 +36,9 @@ def save_page(
         cells = [[name, *(f"{100 * row[key]:.1f}" for key in KEYS)] for name, row in rows.items()]
         sections.append(section("Scores, percent", table(("", *KEYS), cells, strong=(0,))))
     if areas:
+        called = dict(enumerate(names, start=1))
         lines: dict[str, Points] = {
-            f"object {label}": [(float(time), float(pixels)) for time, pixels in enumerate(row)]
+            called.get(label, f"object {label}"): [(float(time), float(pixels)) for time, pixels in enumerate(row)]
             for label, row in areas.items()
         }
         sections.append(section("Areas", chart("pixels", lines, "frame")))

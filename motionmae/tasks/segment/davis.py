@@ -15,12 +15,11 @@ from motionmae.config import Davis, Features, Propagation, SegmentDavis, check
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.davis import list_frames, list_masks, list_sequences, read_images
 from motionmae.evaluation.masks import paint, read_mask, write_mask
+from motionmae.inference.following import Labels, check_mask, follow
 from motionmae.inference.sequence import (
     Frames,
     Settings,
     Source,
-    check_mask,
-    follow,
     image_frames,
     open_folder,
     open_source,
@@ -110,7 +109,7 @@ def save_masks(
         frames, mask = image_frames(paths), read_mask(annotation)
         check_mask(mask, frames, str(annotation))
         folder = out / "predictions" / name
-        masks = [mask, *_masks(frames, mask, source, features, settings)]
+        masks = list(_masks(frames, mask, source, features, settings))
         for path, labels in zip(paths, masks, strict=True):
             write_mask(folder / f"{path.stem}.png", labels)
         print(f"{name}: {len(paths)} frames, {len(paths) / (time.perf_counter() - begun):.1f} a second", flush=True)
@@ -121,9 +120,9 @@ def save_masks(
 def _masks(
     frames: Frames, mask: UInt8[np.ndarray, "h w"], source: Source, features: Features, settings: Settings
 ) -> Iterator[UInt8[np.ndarray, "h w"]]:
-    for labels, _ in follow(frames, mask, None, range(frames.count), source, features, settings):
-        assert labels is not None
-        yield labels
+    for found in follow(frames, {0: Labels(mask)}, source, features, settings):
+        assert found.mask is not None
+        yield found.mask
 
 
 def save_overlay(target: Path, paths: Sequence[Path], masks: Sequence[np.ndarray]) -> None:

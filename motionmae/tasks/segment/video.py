@@ -1,10 +1,12 @@
-"""A video of one's own: objects and points of one frame followed to all others."""
+"""A video of one's own: objects and points of some frames followed to all others."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -12,71 +14,138 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from rich.progress import track
 from torch import Tensor
 
 from motionmae.config import SegmentVideo, check
 from motionmae.errors import MotionMAEError
-from motionmae.evaluation.masks import VOID, draw_points, draw_shapes, paint, read_mask, read_user_mask, write_mask
+from motionmae.evaluation.masks import VOID, draw_points, paint, read_mask, write_mask
 from motionmae.files import write_csv, write_json
+from motionmae.inference.following import follow, pace
 from motionmae.inference.sequence import (
     Frames,
+    Settings,
     Source,
-    check_mask,
-    follow,
     image_frames,
+    input_size,
     open_folder,
     open_source,
     resolve,
 )
 from motionmae.report.segmentation import save_page
-from motionmae.runtime import Runtime, pick_device, pick_dtype
+from motionmae.runtime import Progress, Runtime, clock, pick_device, pick_dtype
+from motionmae.tasks.segment.given import Given, read_given
 from motionmae.video.frames import Images
 from motionmae.video.reading import Video, probe, read_frames
 from motionmae.video.writing import write_video
 
 BLOCK, BLOCK_BYTES = 32, 1 << 28  # frames that are decoded at once, and no more of large ones than fit
 TRAIL = 12  # frames for which the way of a point stays painted
+PAUSE = 5.0  # seconds between lines of progress where they are piped
+FEW = 8  # frames of a video that are followed sooner than the time is measured
+PATIENCE, SHORTS = 120.0, (360, 240, 160, 120)  # seconds that need no advice; short sides that are advised
+MADE = ("masks/*.png", "areas.csv", "tracks.json", "overlay.mp4", "index.html")
 
 Areas = dict[int, list[int]]
 """Pixels of each object in each frame."""
 
 
 def run(config: SegmentVideo) -> None:
-    """Follow, save and paint."""
+    """Say how long it will take; follow, save and paint."""
     check(config)
     if not config.video:
         raise MotionMAEError("VIDEO is missing: expected a video file")
-    frames, starts, rate = open_frames(config.video)
-    if not 0 <= config.at < frames.count:
-        raise MotionMAEError(f"--at is {config.at}: {config.video} has the frames 0 to {frames.count - 1}")
-    mask, points = given_mask(config, frames), given_points(config, frames)
-    if mask is None and points is None:
-        raise MotionMAEError("nothing to follow: give --mask, --box, --polygon or --points")
-    device, settings = pick_device(config.device), resolve(config.propagation)
+    footage = open_footage(config.video)
+    given, source = read_given(config, footage.frames), source_of(config)
+    foretell(config, footage.frames, given, source)
+    progress, due = Progress(2 * footage.frames.count), 0.0
+
+    def tell(done: int, text: str) -> None:
+        nonlocal due
+        if progress.live or time.monotonic() > due or done == progress.total:
+            progress.show(done, text)
+            due = time.monotonic() + PAUSE
+
+    out = folder_of(config)
+    made = segment(config, footage, given, source, out, tell)
+    progress.close()
+    print(f"{footage.frames.count} frames; {', '.join(made)} are in {out}")
+
+
+def source_of(config: SegmentVideo) -> Source:
+    """Where the features come from; what is asked of it is checked."""
+    device = pick_device(config.device)
     source = open_source(config.model, Runtime(device, pick_dtype(config.precision, device)), config.heads)
     source.stride(config.features)
     if source.name == "rgb":
         print("without a trained --model, raw patches of pixels are compared: expect little", flush=True)
-    out = Path(config.out or f"runs/segment-video-{Path(config.video).stem}")
-    open_folder(out, config, settings, ("masks/*.png", "areas.csv", "tracks.json", "overlay.mp4", "index.html"))
+    return source
 
-    areas, tracks = follow_both_ways(config, frames, mask, points, source, out / "masks")
+
+def folder_of(config: SegmentVideo) -> Path:
+    """Where the results go."""
+    return Path(config.out or f"runs/segment-video-{Path(config.video).stem}")
+
+
+def segment(
+    config: SegmentVideo, footage: Footage, given: Given, source: Source, out: Path, tell: Callable[[int, str], None]
+) -> list[str]:
+    """Follow what is given through the footage; leaves all results in `out` and returns their names.
+
+    `tell` hears of each frame that is followed, then of each that is painted: how many of twice their number are done.
+    What it raises ends the work.
+    """
+    frames, settings = footage.frames, resolve(config.propagation)
+    if len(config.names) > (
+        most := max((int(mask[mask != VOID].max(initial=0)) for mask in given.masks.values()), default=0)
+    ):
+        raise MotionMAEError(f"--names {' '.join(config.names)}: {len(config.names)} names for objects up to {most}")
+    open_folder(out, config, settings, MADE)
+    areas, tracks = follow_all(config, frames, given, source, out / "masks", tell)
     if areas:
-        save_areas(out / "areas.csv", areas, starts, frames)
+        save_areas(out / "areas.csv", areas, footage, config.names)
     if tracks is not None:
         save_tracks(out / "tracks.json", tracks)
-    write_video(out / "overlay.mp4", painted(frames, out / "masks" if areas else None, tracks), rate)
+    shown = painted(frames, out / "masks" if areas else None, tracks, tell)
+    write_video(out / "overlay.mp4", shown, footage.rate)
     title, lead = Path(config.video).name, f"followed by {config.model}"
-    save_page(out / "index.html", title, lead, [out / "overlay.mp4"], areas)
-    print(
-        f"{frames.count} frames; overlay.mp4, {'masks, areas.csv, ' if areas else ''}"
-        f"{'tracks.json, ' if tracks is not None else ''}index.html are in {out}"
-    )
+    save_page(out / "index.html", title, lead, [out / "overlay.mp4"], areas, names=config.names)
+    made = {"overlay.mp4": True, "masks": areas, "areas.csv": areas, "tracks.json": tracks is not None}
+    return [*(name for name, there in made.items() if there), "index.html"]
 
 
-def open_frames(path: str) -> tuple[Frames, list[float], Fraction]:
-    """A video file or folder of images, each frame's start in seconds, and the frames a second on average.
+def foretell(config: SegmentVideo, frames: Frames, given: Given, source: Source) -> None:
+    """Say how long the work will take, as measured on one frame, and which size would fit where that is long."""
+    if frames.count < FEW:
+        return
+    settings = resolve(config.propagation)
+    groups = [next(iter(labels.values())) for labels, _ in given.groups()]
+
+    def needed(settings: Settings) -> float:
+        return frames.count * sum(pace(frames, labels, source, config.features, settings) for labels in groups)
+
+    rows, columns = input_size(frames.height, frames.width, settings, source.cube[1])
+    seconds, device = needed(settings), source.runtime.device
+    line = f"{frames.count} frames, followed at {columns}x{rows} pixels on {device}: about {clock(seconds)}"
+    smaller = [short for short in SHORTS if short < 0.8 * min(rows, columns)]
+    while seconds > PATIENCE and smaller:
+        short = smaller.pop(0)
+        seconds = needed(resolve(replace(config.propagation, short=short)))
+        if seconds <= PATIENCE or not smaller:
+            line += f"; --short {short} would take about {clock(seconds)}"
+    print(line, flush=True)
+
+
+@dataclass(frozen=True)
+class Footage:
+    """A video or a folder of images: its frames, the start of each in seconds, and frames a second on average."""
+
+    frames: Frames
+    starts: list[float]
+    rate: Fraction
+
+
+def open_footage(path: str) -> Footage:
+    """A video file or folder of images.
 
     Frames are decoded in blocks, of which two stay in memory: the length of the video costs none. A video ends, with a
     warning, where its frames no longer decode. Images of differing sizes are an error, since a mask fits one size.
@@ -84,11 +153,8 @@ def open_frames(path: str) -> tuple[Frames, list[float], Fraction]:
     info = probe(path)
     if Path(path).is_dir():
         images = Images(path)
-        return (
-            image_frames([Path(path) / name for name in images.names]),
-            [float(s) for s in images.starts()],
-            info.rate,
-        )
+        frames = image_frames([Path(path) / name for name in images.names])
+        return Footage(frames, [float(start) for start in images.starts()], info.rate)
     with Video(path, math.inf) as opened:
         starts, (count, why) = [float(start) for start in opened.starts()], opened.count()
     count = min(count, len(starts))
@@ -103,101 +169,50 @@ def open_frames(path: str) -> tuple[Frames, list[float], Fraction]:
     def read(times: Sequence[int]) -> UInt8[Tensor, "t h w c"]:
         return torch.stack([block(time // size)[time % size] for time in times])
 
-    return Frames(read, count, info.height, info.width), starts, info.rate
+    return Footage(Frames(read, count, info.height, info.width), starts, info.rate)
 
 
-def numbers(text: str, option: str, pairs: int | None) -> list[tuple[float, float]]:
-    """Pairs of numbers out of x,y,x,y…; `pairs` says how many there must be, None three or more."""
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if (
-        not all(abs(value) < 1e6 for value in values)
-        or len(values) % 2
-        or (len(values) // 2 != pairs if pairs else len(values) < 6)
-    ):
-        expected = "x,y,x,y,x,y,… of three corners or more" if pairs is None else f"{2 * pairs} numbers with commas"
-        raise MotionMAEError(f"--{option} {text}: expected {expected}, in pixels")
-    return list(zip(values[::2], values[1::2], strict=True))
-
-
-def given_mask(config: SegmentVideo, frames: Frames) -> UInt8[np.ndarray, "h w"] | None:
-    """The objects as the mask file, the boxes or the polygons give them, or None where there are none."""
-    ways = [name for name in ("mask", "box", "polygon") if getattr(config, name)]
-    if len(ways) > 1:
-        raise MotionMAEError(f"--{ways[0]} and --{ways[1]} are both given: expected one of --mask, --box and --polygon")
-    if not ways:
-        return None
-    if config.mask:
-        mask = read_user_mask(config.mask)
-        check_mask(mask, frames, config.mask)
-        return mask
-    shapes = [numbers(text, "polygon", None) for text in config.polygon]
-    for text in config.box:
-        (left, top), (right, bottom) = numbers(text, "box", 2)
-        if right <= left or bottom <= top:
-            raise MotionMAEError(f"--box {text}: expected left,top,right,bottom with left < right and top < bottom")
-        shapes.append([(left, top), (right - 1, top), (right - 1, bottom - 1), (left, bottom - 1)])
-    mask = draw_shapes(shapes, frames.height, frames.width)
-    for label, text in enumerate(config.box or config.polygon, start=1):
-        if not (mask == label).any():
-            raise MotionMAEError(
-                f"--{ways[0]} {text}: covers no pixel of its own in frames of {frames.width}x{frames.height} pixels"
-            )
-    return mask
-
-
-def given_points(config: SegmentVideo, frames: Frames) -> Float[Tensor, "p 2"] | None:
-    """The points' x, y, or None where there are none."""
-    points = [numbers(text, "points", 1)[0] for text in config.points]
-    for text, (x, y) in zip(config.points, points, strict=True):
-        if not (0 <= x < frames.width and 0 <= y < frames.height):
-            raise MotionMAEError(f"--points {text}: lies outside frames of {frames.width}x{frames.height} pixels")
-    return torch.tensor(points) if points else None
-
-
-def follow_both_ways(
+def follow_all(
     config: SegmentVideo,
     frames: Frames,
-    mask: UInt8[np.ndarray, "h w"] | None,
-    points: Float[Tensor, "p 2"] | None,
+    given: Given,
     source: Source,
     folder: Path,
+    tell: Callable[[int, str], None],
 ) -> tuple[Areas, Float[Tensor, "t p 3"] | None]:
-    """Forward and backward in time from the given frame: the masks to `folder`/FRAME.png, one after the other.
+    """Both ways in time from what is given: the masks to `folder`/FRAME.png, one after the other.
 
     Returns the areas and, in order of time, the points' x, y and confidence.
     """
-    settings, objects = resolve(config.propagation), [] if mask is None else np.unique(mask[mask != VOID]).tolist()
-    areas: Areas = {label: [0] * frames.count for label in objects if label}
-    ways: dict[int, Tensor] = {}
-
-    def keep(time: int, labels: UInt8[np.ndarray, "h w"] | None, places: Float[Tensor, "p 3"] | None) -> None:
-        if labels is not None:
-            write_mask(folder / f"{time:05d}.png", labels)
-            pixels = np.bincount(labels.ravel(), minlength=256)
-            for label, row in areas.items():
-                row[time] = int(pixels[label])
-        if places is not None:
-            ways[time] = places
-
-    keep(config.at, mask, None if points is None else torch.cat((points, torch.ones(len(points), 1)), dim=1))
-    for name, order in (("later", range(config.at, frames.count)), ("earlier", range(config.at, -1, -1))):
-        if len(order) > 1:
-            found = follow(frames, mask, points, order, source, config.features, settings)
-            for time, (labels, places) in track(zip(order[1:], found, strict=True), f"{name} frames", len(order) - 1):
-                keep(time, labels, places)
-    return areas, torch.stack([ways[time] for time in range(frames.count)]) if ways else None
+    settings, groups = resolve(config.propagation), list(given.groups())
+    labels = sorted({int(label) for mask in given.masks.values() for label in np.unique(mask[mask != VOID]) if label})
+    areas: Areas = {label: [0] * frames.count for label in labels}
+    tracks = torch.full((frames.count, len(given.points), 3), torch.nan)
+    done = 0
+    for start, chosen in groups:
+        for found in follow(frames, start, source, config.features, settings):
+            if found.mask is not None:
+                write_mask(folder / f"{found.time:05d}.png", found.mask)
+                pixels = np.bincount(found.mask.ravel(), minlength=256)
+                for label, row in areas.items():
+                    row[found.time] = int(pixels[label])
+            if found.points is not None:
+                tracks[found.time, chosen] = found.points
+            done += 1
+            tell(done // len(groups), "frames followed")
+    return areas, tracks if given.points else None
 
 
-def save_areas(path: Path, areas: Areas, starts: Sequence[float], frames: Frames) -> None:
+def save_areas(path: Path, areas: Areas, footage: Footage, names: Sequence[str]) -> None:
     """A line for each frame and object: when the frame starts, the object's pixels, and their share of the frame."""
-    rows: list[Sequence[object]] = [("frame", "seconds", "object", "pixels", "share")]
-    for time in range(frames.count):
+    frames, called = footage.frames, dict(enumerate(names, start=1))
+    rows: list[Sequence[object]] = [("frame", "seconds", "object", "name", "pixels", "share")]
+    for number in range(frames.count):
         for label, row in areas.items():
-            share = row[time] / (frames.height * frames.width)
-            rows.append((time, f"{starts[time]:.3f}", label, row[time], f"{share:.6f}"))
+            share = row[number] / (frames.height * frames.width)
+            rows.append(
+                (number, f"{footage.starts[number]:.3f}", label, called.get(label, ""), row[number], f"{share:.6f}")
+            )
     write_csv(path, rows)
 
 
@@ -219,7 +234,7 @@ def save_tracks(path: Path, tracks: Float[Tensor, "t p 3"]) -> None:
 
 
 def painted(
-    frames: Frames, masks: Path | None, tracks: Float[Tensor, "t p 3"] | None
+    frames: Frames, masks: Path | None, tracks: Float[Tensor, "t p 3"] | None, tell: Callable[[int, str], None]
 ) -> Iterator[UInt8[Tensor, "h w c"]]:
     """The frames with the masks of a folder and the points' latest ways painted on them."""
     for index in range(frames.count):
@@ -229,3 +244,4 @@ def painted(
         if tracks is not None:
             picture = draw_points(picture, tracks[max(0, index - TRAIL) : index + 1, :, :2].numpy())
         yield torch.from_numpy(picture)
+        tell(frames.count + index + 1, "frames followed and painted")
