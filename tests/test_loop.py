@@ -14,7 +14,8 @@ import pytest
 import runs
 import torch
 
-from motionmae.config import OptimKind
+from motionmae.config import Data, OptimKind
+from motionmae.data import loading
 from motionmae.data.synthetic import render
 from motionmae.errors import MotionMAEError
 from motionmae.training import loop
@@ -229,6 +230,30 @@ def test_ctrl_c_of_a_real_run_saves_in_mid_epoch(videos, unbroken, tmp_path, wor
 def _group(config) -> int:
     os.setpgid(0, 0)
     return runs.pretrain(config)
+
+
+class Struck(torch.utils.data.Dataset):
+    """Data at whose arrival in a worker, before the worker's own first line, Ctrl-C is pressed."""
+
+    def __setstate__(self, state):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def __getstate__(self):
+        return {"struck": True}
+
+    def __getitem__(self, place):
+        return [{"index": place}]
+
+
+def _strike() -> int:
+    batches = list(loading.loader(Struck(), [[0], [1]], Data(workers=2), pin=False))
+    return 0 if len(batches) == 2 else 3
+
+
+def test_a_stop_while_workers_start_is_not_their_affair():
+    process = runs.start(_strike)
+    process.join(60)
+    assert process.exitcode == 0
 
 
 def _killed(videos: Path, tmp_path: Path, kills: int, workers: int, kind: OptimKind = "adamw") -> None:

@@ -33,6 +33,7 @@ LOOK, SILENT = 15, 5
 """Seconds of waiting for a batch after which one looks whether workers are alive, and how many such looks may find
 nothing read: longer together than the minute that one read may take."""
 SHARED = "/dev/shm"
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Order(Sampler[list[Place]]):
@@ -147,7 +148,8 @@ def loader(
         worker_init_fn=partial(_start_worker, addresses=origin.told()) if data.workers else None,
         **many,
     )
-    told, iterator = "", iter(batches)
+    with _held_back():
+        told, iterator = "", iter(batches)
     workers = list(getattr(iterator, "_workers", ()))
     kill = partial(_kill, workers)
     atexit.register(kill)  # where nobody closes this generator: they do not end by being asked
@@ -190,6 +192,20 @@ def _next(iterator: Iterator[dict[str, Tensor]], beating: Beating) -> dict[str, 
                 ) from error
 
 
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Within it Ctrl-C and SIGTERM wait, and a process that is started is born so: a worker, which has seconds of
+    imports before it can say that a stop is not its own affair, would die of one until then."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _kill(workers: Sequence[Any]) -> None:
     for worker in workers:
         with contextlib.suppress(ValueError):  # one that was closed
@@ -203,8 +219,10 @@ def _start_worker(worker: int, addresses: Mapping[str, tuple[str, float]]) -> No
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # A stop is asked of the whole group of processes: the training process ends the step in hand, however long that
     # takes, and then its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for stop in STOPS:
+        signal.signal(stop, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 def _end_with_parent() -> None:
