@@ -247,6 +247,43 @@ def test_features_are_the_encoders_tokens(settings, tmp_path):
     torch.testing.assert_close(found["grid"], tokens, atol=1e-5, rtol=1e-5)  # here a quarter is one token
 
 
+def test_tokens_stay_on_the_disk_and_rows_of_them_probe_as_copies_do(settings, tmp_path):
+    table = np.lib.format.open_memmap(tmp_path / "t.npy", "w+", np.float16, (9, 4, 24))
+    table[:] = np.random.default_rng(0).normal(size=table.shape)
+    table.flush()
+    found, labels = probe.on_disk(tmp_path / "t.npy"), torch.arange(6) % 3
+    rows, test = torch.tensor([8, 0, 3, 1, 5, 7]), torch.tensor([2, 4, 6])
+    lazy = probing.attentive_sweep(probing.Part(found, rows), labels, probing.Part(found, test), 3, (1e-3,), 2, 0, 4)
+    whole = probing.attentive_sweep(found[rows].float(), labels, found[test].float(), 3, (1e-3,), 2, 0, 4)
+    assert torch.equal(lazy[1e-3], whole[1e-3])
+    few = replace(settings, kinds=("attentive",), epochs=5)
+    probe.run(few)
+    assert np.load(tmp_path / "probe/features.tokens.npy", mmap_mode="r").shape == (27, 8, 24)
+    (tmp_path / "probe/features.tokens.npy").unlink()
+    first = (tmp_path / "probe/probe.json").read_text()
+    probe.run(few)  # without its tokens a file of features is made again
+    assert (tmp_path / "probe/probe.json").read_text() == first
+
+
+def test_a_disk_without_room_for_the_tokens_is_told_before_they_are_computed(settings, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    monkeypatch.setattr(probe, "watch", None)
+    with pytest.raises(MotionMAEError, match=r"tokens\.npy: could not be written \(No space left"):
+        probe.run(replace(settings, kinds=("attentive",)))
+    assert "GB of tokens for the attentive probe" in capsys.readouterr().out
+    assert not list((tmp_path / "probe").glob("features*"))
+
+
+def test_knn_in_chunks_is_knn(monkeypatch):
+    (train, labels), (test, _) = blobs(120), blobs(60, seed=1)
+    whole = probing.knn(train, labels, test)
+    monkeypatch.setattr(probing, "CHUNK", 120 * 7)
+    torch.testing.assert_close(probing.knn(train, labels, test), whole)
+
+
 def test_quarters_are_means_over_a_slots_quarters():
     tokens = torch.randn(2, 3, 4, 6, 5)
     found = probe.quarters(tokens)

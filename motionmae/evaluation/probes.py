@@ -21,10 +21,11 @@ HELD = 0.2
 Features = dict[str, Tensor]
 """Of n videos, by pool: `mean`, float32 [n d], the mean token; where they are needed, `time`, float32 [n t d], each
 time slot's mean token; `grid`, float32 [n t*4 d], those of each slot's quarters; `change`, float32 [n s d], the
-standard deviation over time of the tokens at each place; and `tokens`, float16 [n k d], all of them."""
+standard deviation over time of the tokens at each place; and `tokens`, float16 [n k d], all of them, which may be
+larger than the memory: they lie on the disk and are never copied as a whole."""
 Rows = Int[Tensor, " rows"]
 Scores = dict[Any, Float[Tensor, "m classes"]]
-Fit = Callable[[Tensor, Int[Tensor, " n"], Tensor], Scores]
+Fit = Callable[[Any, Int[Tensor, " n"], Any], Scores]
 
 
 class Fold(NamedTuple):
@@ -65,7 +66,7 @@ def kinds(config: Probe, most: int) -> dict[str, Fit]:
             train, labels, test, config.rates, batch_norm, config.epochs, config.seed
         )
 
-    def attentive(train: Tensor, labels: Tensor, test: Tensor) -> Scores:
+    def attentive(train: probing.Part, labels: Tensor, test: probing.Part) -> Scores:
         rates, width = [rate / 100 for rate in sorted(config.rates)[:5]], train.shape[2]
         heads = next(count for count in (16, 12, 8, 6, 4, 3, 2, 1) if width % count == 0 and width // count >= 16)
         passes = max(1, config.epochs // 5)
@@ -113,11 +114,15 @@ def measure(
 
 def _fold(fit: Fit, found: Tensor, labels: Tensor, fold: Fold) -> tuple[Any, Scores]:
     """The setting that the held rows choose, and every setting's scores of the test."""
+
+    def part(rows: Rows) -> Any:
+        return found[rows] if found.ndim == 2 else probing.Part(found, rows)
+
     rows = torch.cat((fold.kept, fold.held)).sort().values
-    scores = fit(found[rows], labels[rows], found[fold.test])
+    scores = fit(part(rows), labels[rows], part(fold.test))
     if not len(fold.held):
         return sorted(scores)[len(scores) // 2], scores
-    return probing.choose(fit(found[fold.kept], labels[fold.kept], found[fold.held]), labels[fold.held]), scores
+    return probing.choose(fit(part(fold.kept), labels[fold.kept], part(fold.held)), labels[fold.held]), scores
 
 
 def told(table: dict[str, dict[str, dict[str, Any]]]) -> str:

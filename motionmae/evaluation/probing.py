@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from motionmae.models.attentive import AttentiveHead
@@ -17,6 +18,27 @@ from motionmae.models.attentive import AttentiveHead
 Setting = TypeVar("Setting")
 Features = Float[Tensor, "n d"]
 Labels = Int[Tensor, " n"]
+
+CHUNK = 2**25
+"""Similarities of k-NN that are in memory at once: 128 MB of float32."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a table that may lie on the disk: only those asked for are read."""
+
+    table: Shaped[Tensor, "all k d"]
+    rows: Int[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, at: Int[Tensor, " m"]) -> Shaped[Tensor, "m k d"]:
+        return self.table[self.rows[at].to(self.table.device)]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.table.shape[1:])
 
 
 def standardise(train: Features, test: Float[Tensor, "m d"]) -> tuple[Features, Float[Tensor, "m d"]]:
@@ -31,11 +53,15 @@ def knn(
 ) -> Float[Tensor, "m classes"]:
     """Votes of the k nearest training features by cosine, each weighted by exp(cosine / temperature).
 
-    Wu et al., 2018, arXiv 1805.01978, section 3.4. The class of a row is its argmax.
+    Wu et al., 2018, arXiv 1805.01978, section 3.4. The class of a row is its argmax. Of the similarities no more than
+    CHUNK are in memory at once.
     """
-    nearest = (F.normalize(test, dim=1) @ F.normalize(train, dim=1).T).topk(min(k, len(train)), dim=1)
-    votes = F.one_hot(labels[nearest.indices], int(labels.max()) + 1) * (nearest.values / temperature).exp()[:, :, None]
-    return votes.sum(1)
+    train, classes, votes = F.normalize(train, dim=1), int(labels.max()) + 1, []
+    for part in F.normalize(test, dim=1).split(max(1, CHUNK // len(train))):
+        nearest = (part @ train.T).topk(min(k, len(train)), dim=1)
+        weight = (nearest.values / temperature).exp()
+        votes.append(weight.new_zeros(len(part), classes).scatter_add_(1, labels[nearest.indices], weight))
+    return torch.cat(votes)
 
 
 def linear(
@@ -113,9 +139,9 @@ def linear_sweep(
 
 
 def attentive_sweep(
-    train: Float[Tensor, "n k d"],
+    train: Float[Tensor, "n k d"] | Part,
     labels: Labels,
-    test: Float[Tensor, "m k d"],
+    test: Float[Tensor, "m k d"] | Part,
     heads: int,
     rates: Sequence[float],
     epochs: int,
@@ -124,14 +150,15 @@ def attentive_sweep(
 ) -> dict[float, Float[Tensor, "m classes"]]:
     """Scores of attentive probes (see `AttentiveHead`) trained with each of the learning rates in the same passes.
 
-    AdamW with weight decay 0.01 and cosine decay to 0; tokens may be float16 and are brought to float32 batch by batch.
+    AdamW with weight decay 0.01 and cosine decay to 0; tokens may be float16 and on the disk, and are read and brought
+    to float32, and to the labels' device, batch by batch.
     """
-    classes, count = int(labels.max()) + 1, len(train)
+    classes, count, device = int(labels.max()) + 1, len(train), labels.device
     steps = max(1, count // batch) * epochs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         first = AttentiveHead(train.shape[2], heads, classes)
-    probes = [copy.deepcopy(first).to(train.device) for _ in rates]
+    probes = [copy.deepcopy(first).to(device) for _ in rates]
     groups = [
         {"params": probe.parameters(), "lr": rate, "peak": rate} for probe, rate in zip(probes, rates, strict=True)
     ]
@@ -145,13 +172,17 @@ def attentive_sweep(
             chosen, at = order[at : at + batch], at + batch
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * 0.5 * (1 + math.cos(math.pi * step / steps))
-            x = train[chosen].float()
+            x = train[chosen].to(device).float()
             optimizer.zero_grad()
             torch.stack([F.cross_entropy(probe(x), labels[chosen]) for probe in probes]).sum().backward()
             optimizer.step()
+    scores: list[list[Tensor]] = [[] for _ in probes]
     with torch.no_grad():
-        scores = [torch.cat([probe(part.float()) for part in test.split(batch)]) for probe in probes]
-    return dict(zip(rates, scores, strict=True))
+        for some in torch.arange(len(test)).split(batch):
+            x = test[some].to(device).float()
+            for found, probe in zip(scores, probes, strict=True):
+                found.append(probe(x))
+    return {rate: torch.cat(found) for rate, found in zip(rates, scores, strict=True)}
 
 
 def held_out(labels: Labels, share: float, seed: int) -> tuple[Int[Tensor, " kept"], Int[Tensor, " held"]]:

@@ -105,11 +105,13 @@ def watch(
     here: Runtime,
     orders: Sequence[str] = (),
     quiet: bool = False,
+    take: Callable[[list[int], Tensor], Tensor] = lambda videos, means: means,
 ) -> dict[str, Float[Tensor, "n ..."]]:
     """What the model says of each video: under "views" its mean over all views, and for each of `orders` that of the
     middle view with its frames so ordered. On the CPU, on every rank, in the order of the videos.
 
-    Each rank watches its own videos, and none is watched twice.
+    Each rank watches its own videos, and none is watched twice. `take` gets the numbers of some videos and their means
+    as they come, and gives what is to be kept of these in memory.
     """
     each, total = dataset.number * dataset.crops, len(dataset)
     middle = dataset.number // 2 * dataset.crops + dataset.crops // 2
@@ -127,7 +129,7 @@ def watch(
     for at, batch in enumerate(loader(dataset, order, data, pin=here.device.type == "cuda"), 1):
         chosen = batch["view"] == middle
         clip, keys = batch["clip"].to(here.device), batch["key"].to(here.device)
-        found["views"].append(say(clip).unflatten(0, (-1, each)).mean(1))
+        found["views"].append(take(order[at - 1], say(clip).unflatten(0, (-1, each)).mean(1)))
         for name in orders:
             found[name].append(say(ORDERS[name](clip[chosen], keys[chosen])))
         if at % 10 == 0 or at == len(order):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -21,7 +24,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.evaluation import probing
 from motionmae.evaluation.probes import HELD, Features, Fold, leave_out, measure, told
 from motionmae.evaluation.recognition import Labels, labelled
-from motionmae.files import write_json
+from motionmae.files import replacing, write_json
 from motionmae.inference.views import View, cut, settle, watch
 from motionmae.library.classes import share
 from motionmae.library.sources import column, find
@@ -29,7 +32,7 @@ from motionmae.library.tars import holder
 from motionmae.models import weights
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.tokens import grid_of
-from motionmae.models.unlearned import UNLEARNED, Pixels
+from motionmae.models.unlearned import SIDE, UNLEARNED, Pixels
 from motionmae.runtime import Runtime
 
 
@@ -48,7 +51,7 @@ def run(config: Probe) -> dict[str, Any]:
         seen = features(encoder, videos.files, view, config, here, folder / "features.safetensors")
         if not here.main:
             return {}
-        seen = {name: value.to(here.device) for name, value in seen.items()}
+        seen = {name: value if name == "tokens" else value.to(here.device) for name, value in seen.items()}
         table = measure(config, seen, torch.tensor(videos.numbers, device=here.device), folds)
         fitted, tests = len(folds[0].kept) + len(folds[0].held), sum(len(fold.test) for fold in folds)
         content = {"train": fitted, "test": tests, "views": asdict(view), "probes": table}
@@ -108,7 +111,8 @@ def features(
     encoder: VideoEncoder | Pixels, files: Sequence[Path], view: View, config: Probe, here: Runtime, path: Path
 ) -> Features:
     """The features that the probes of `config` need, averaged over the views. Read from `path` where the same encoder,
-    precision, views and videos made them, else computed and kept there."""
+    precision, views and videos made them, else computed and kept there; `tokens` lie beside it, in a file of their own
+    of which memory holds what is being read."""
     wanted = ["mean", *(pool for pool in ("time", "grid", "change") if pool in config.pool)]
     wanted += ["tokens"] if "attentive" in config.kinds else []
     made_by = json.dumps(
@@ -119,12 +123,17 @@ def features(
             "videos": [stamp(file) for file in files],
         }
     )
-    if path.is_file():
+    small, beside = [name for name in wanted if name != "tokens"], path.with_suffix(".tokens.npy")
+    if path.is_file() and (small == wanted or beside.is_file()):
         with safe_open(str(path), "pt") as content:
-            if (content.metadata() or {}).get("made_by") == made_by and set(wanted) <= set(content.keys()):
-                return {name: content.get_tensor(name) for name in wanted}
+            if (content.metadata() or {}).get("made_by") == made_by and set(small) <= set(content.keys()):
+                kept = {name: content.get_tensor(name) for name in small}
+                return kept if small == wanted else kept | {"tokens": on_disk(beside)}
+    here.share(None)  # no rank looks for what the next lines remove
+    if here.main:
+        path.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
     encoder.to(here.device)
-    here.say(f"features of {len(files)} videos")
     slots, rows, columns = grid_of(view.frames, view.size, view.size, encoder.config.cube)
     slots -= isinstance(encoder, Pixels) and encoder.change  # a pair less than there are frames
     counts = {"mean": 1, "time": slots, "grid": 4 * slots, "change": rows * columns, "tokens": slots * rows * columns}
@@ -141,15 +150,65 @@ def features(
         }
         return torch.cat([makers[name]() for name in wanted], 1)
 
-    found = watch(seen, cut(files, view), config.compute, here)["views"]
+    sizes, width = (
+        [counts[name] for name in small],
+        3 * SIDE**2 if isinstance(encoder, Pixels) else encoder.config.width,
+    )
+    shape = (len(files), counts["tokens"], width)
+    here.say(f"features of {len(files)} videos: {told_size(sum(sizes) * len(files) * width * 4, shape, wanted, path)}")
+    with filling(beside, shape, here) if small != wanted else contextlib.nullcontext(np.empty(0)) as table:
+
+        def take(videos: list[int], means: Tensor) -> Tensor:
+            if small != wanted:
+                table[videos] = means[:, sum(sizes) :].half().numpy()
+            return means[:, : sum(sizes)].clone()
+
+        found = watch(seen, cut(files, view), config.compute, here, take=take)["views"]
     encoder.cpu()
-    result: Features = dict(zip(wanted, found.split([counts[name] for name in wanted], 1), strict=True))
+    result: Features = dict(zip(small, found.split(sizes, 1), strict=True))
     result["mean"] = result["mean"].flatten(1)
-    if "tokens" in result:
-        result["tokens"] = result["tokens"].half()
     if here.main:
         stored.save(path, result, {"made_by": made_by})
+        result |= {} if small == wanted else {"tokens": on_disk(beside)}
     return result
+
+
+def told_size(memory: int, shape: tuple[int, ...], wanted: Sequence[str], path: Path) -> str:
+    """What the features take, in words."""
+    if "tokens" not in wanted:
+        return f"{memory / 1e6:.0f} MB"
+    place = next(folder for folder in path.absolute().parents if folder.is_dir())
+    disk, free = 2 * int(np.prod(shape)), shutil.disk_usage(place).free
+    return (
+        f"{memory / 1e6:.0f} MB, and {disk / 1e9:.3g} GB of tokens for the attentive probe in {path.parent}, where "
+        f"{free / 1e9:.3g} GB are free"
+    )
+
+
+@contextlib.contextmanager
+def filling(file: Path, shape: tuple[int, ...], here: Runtime) -> Iterator[Any]:
+    """A table of float16 on the disk that all ranks fill, each its own rows; it gets its name when it is whole.
+
+    Raises MotionMAEError before anything is computed where the disk has no room for it.
+    """
+    with contextlib.ExitStack() as held:
+        aside = file.with_name(f"{file.name}.part")
+        if here.main:
+            aside = held.enter_context(replacing(file))
+            np.lib.format.open_memmap(aside, "w+", np.float16, shape).flush()
+            if hasattr(os, "posix_fallocate"):  # writing to a map of a full disk would end the process
+                with aside.open("r+b") as opened:
+                    os.posix_fallocate(opened.fileno(), 0, aside.stat().st_size)
+        here.share(None)
+        table = np.lib.format.open_memmap(aside, "r+")
+        yield table
+        table.flush()
+        here.gather(None)
+
+
+def on_disk(file: Path) -> Tensor:
+    """A table of numbers of which only what is asked for is read."""
+    return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
 
 
 def quarters(tokens: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b n d"]:
