@@ -7,19 +7,26 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from motionmae.data.clips import Clips
+    from motionmae.data.dataset import Epochs, open_clips
     from motionmae.errors import MotionMAEError
     from motionmae.inference.embedding import embed
     from motionmae.models.autoencoder import MotionMAE
     from motionmae.models.encoder import VideoEncoder
     from motionmae.models.sizes import vit_base, vit_huge, vit_large, vit_small, vit_tiny
     from motionmae.models.weights import load
+    from motionmae.objectives.reconstruction import Reconstruction
 
 __all__ = [
+    "Clips",
+    "Epochs",
     "MotionMAE",
     "MotionMAEError",
+    "Reconstruction",
     "VideoEncoder",
     "embed",
     "load",
+    "open_clips",
     "vit_base",
     "vit_huge",
     "vit_large",
@@ -28,11 +35,15 @@ __all__ = [
 ]
 
 _HOME = {
+    "Clips": "motionmae.data.clips",
+    "Epochs": "motionmae.data.dataset",
     "MotionMAE": "motionmae.models.autoencoder",
     "MotionMAEError": "motionmae.errors",
+    "Reconstruction": "motionmae.objectives.reconstruction",
     "VideoEncoder": "motionmae.models.encoder",
     "embed": "motionmae.inference.embedding",
     "load": "motionmae.models.weights",
+    "open_clips": "motionmae.data.dataset",
     **{f"vit_{size}": "motionmae.models.sizes" for size in ("tiny", "small", "base", "large", "huge")},
 }
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 import motionmae
 from motionmae import MotionMAEError
-from motionmae.config import Model
+from motionmae.config import Data, Decoder, Loss, Mask, Model, Target
+from motionmae.data.loading import Order, loader
+from motionmae.data.synthetic import write_videos
 
+MODEL = Model(4, 16, (2, 8, 8), 24, 1, 2, decoder=Decoder(width=16, depth=1, heads=2))
 SMALL = {"frames": 4, "size": 16, "cube": (2, 8, 8), "width": 24, "depth": 3, "heads": 2}
 
 
@@ -66,6 +71,57 @@ def test_encoders_by_name_are_those_of_the_presets(size):
     assert encoder.blocks[-1].drop_path == pytest.approx(0.1)
     with pytest.raises(MotionMAEError, match=f"vit_{size}: a model has no field 'frame'"):
         getattr(motionmae, f"vit_{size}")(frame=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    list(write_videos(folder, "train", 1, seed=0, frames=12, size=24))
+    return folder
+
+
+def test_clips_are_an_ordinary_data_set_that_a_plain_loader_takes(folder):
+    dataset = motionmae.open_clips(folder, 4, 16, stride=2, scales=(1.0,))
+    sample = dataset[3]
+    assert (sample["clip"].shape, sample["clip"].dtype, sample["index"]) == ((3, 5, 16, 16), torch.uint8, 3)
+    assert torch.equal(dataset[3 - len(dataset)]["clip"], dataset[(0, 3)][0]["clip"])
+    assert torch.equal(sample["clip"], dataset[3]["clip"])
+    assert len(list(dataset)) == len(dataset) == 8
+    assert dataset[3]["label"] == sorted(path.parent.name for path in dataset.files).index(dataset.files[3].parent.name)
+    with pytest.raises(IndexError, match="video 8 was asked for, there are 8"):
+        dataset[8]
+    dataset.set_epoch(1)
+    assert dataset[3]["key"] == dataset[(1, 3)][0]["key"] != sample["key"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_epochs_are_those_of_a_run_whoever_reads_them(folder, workers):
+    """The batches of a plain loader and of the project's own, over two epochs; the workers live through both."""
+    dataset = motionmae.open_clips(folder, 4, 16, after=0, seed=3)
+    passes = DataLoader(
+        dataset, 4, sampler=motionmae.Epochs(dataset), num_workers=workers, persistent_workers=workers > 0
+    )
+    plain = [batch for _ in range(2) for batch in passes]
+    own = itertools.islice(loader(dataset, Order(8, 4, 4, 3), Data(workers=0), False), 4)
+    for ours, theirs in zip(own, plain, strict=True):
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_objective_takes_a_batch_by_its_names_and_gives_the_same_loss():
+    torch.manual_seed(0)
+    objective = motionmae.Reconstruction(motionmae.MotionMAE(MODEL), Mask(), Target(), Loss())
+    batch = {"clip": torch.randint(0, 256, (2, 3, 5, 16, 16)).byte(), "key": torch.tensor([5, 7])}
+    whole = objective(batch)
+    assert whole["loss"].requires_grad
+    assert all(torch.equal(value, objective(**batch)[name]) for name, value in whole.items())
+    torch.manual_seed(1)
+    drawn = [objective(clip=batch["clip"])["loss"] for _ in range(2)]
+    assert drawn[0] != drawn[1]
+    torch.manual_seed(1)
+    assert torch.equal(objective(clip=batch["clip"])["loss"], drawn[0])
+    with pytest.raises(MotionMAEError, match="a batch has a clip"):
+        objective(key=batch["key"])
 
 
 @pytest.mark.parametrize("module", ["models.sizes"])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -75,8 +75,9 @@ def cut(video: Any, cuts: Sequence[Cut], size: int) -> list[UInt8[Tensor, "c t s
     return clips
 
 
-class Clips(Dataset[list[Sample]]):
-    """Random clips of videos, `data.repeats` for each opening; indexed by (epoch, index).
+class Clips(Dataset[Any]):
+    """Random clips of videos: `dataset[3]` is a clip of video 3, the same again until `set_epoch`. Indexed by (epoch,
+    index) it is a list of `data.repeats` clips from one opening, as the project's own loader wants them.
 
     A sample is `clip`, uint8 [c t s s], its `key`, its `index` and, with labels, its `label`; where videos may start
     again (`data.short` loop) also `numbers`, int64 [t], those of its frames in the video. A video that cannot be
@@ -101,12 +102,28 @@ class Clips(Dataset[list[Sample]]):
         # Reads, failures and waits of this process and of each worker, seen by all: a row each, none disturbs another.
         self.counts = torch.zeros(1 + data.workers, 3, dtype=torch.int64).share_memory_()
         self.groups = groups(self.files)
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # the workers of a loader see it change
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, place: Place) -> list[Sample]:
-        epoch, index = place
+    def set_epoch(self, epoch: int) -> None:
+        """From now on `dataset[index]` is the clip of this epoch, in the workers of a loader too."""
+        self.epoch.fill_(epoch)
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: Place) -> list[Sample]: ...
+    def __getitem__(self, place: int | Place) -> Sample | list[Sample]:
+        if isinstance(place, tuple):
+            return self.opening(*place)
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"video {place} was asked for, there are {len(self)}")
+        return self.opening(int(self.epoch), int(place) % len(self))[0]
+
+    def opening(self, epoch: int, index: int) -> list[Sample]:
+        """The clips of one opening of a video, or of one that stands in for it."""
         attempt = 0
         while attempt < TRIES:
             chosen = index if attempt == 0 else noise.key(self.seed, epoch, index, -attempt) % len(self)

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from motionmae.config import Distance, Loss, Mask, Target, check
+from motionmae.errors import MotionMAEError
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.encoder import to_unit, training_grid
 from motionmae.models.tokens import Cube, clip_grid, patchify, put, take, unpatchify
@@ -62,8 +63,24 @@ class Reconstruction(nn.Module):
         if grid := training_grid(autoencoder.config):
             masking.count(mask.kind, mask.ratio, grid)  # a mask that cannot be drawn is refused before any work
 
-    def forward(self, batch: dict[str, Any]) -> dict[str, Float[Tensor, ""]]:
-        """`loss`, each part, and each part over its trivial baseline (`…_ratio`): below 1 something was learnt."""
+    def forward(
+        self,
+        batch: dict[str, Any] | None = None,
+        *,
+        clip: Shaped[Tensor, "b c t2 h w"] | None = None,
+        key: Int[Tensor, " b"] | None = None,
+        numbers: Int[Tensor, "b t2"] | None = None,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """`loss`, each part, and each part over its trivial baseline (`…_ratio`): below 1 something was learnt.
+
+        The batch is one dict, or its tensors by name. Without a `key` the masks are drawn anew in every call, from
+        PyTorch's generator.
+        """
+        if batch is None:
+            if clip is None:
+                raise MotionMAEError("a batch has a clip, [b, c, t, h, w]: none was given")
+            key = torch.randint(2**32, (len(clip),)).to(clip.device) if key is None else key
+            batch = {"clip": clip, "key": key} | ({} if numbers is None else {"numbers": numbers})
         now, after, whole = self.pairs(batch)
         visible, masked = self.draw(now, after, batch["key"])
         masked = masking.thin(masked, self.mask.decode_ratio, batch["key"])
