@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 UV ?= $(BIN)/uv
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup demo test test-all test-lowest test-gpu check docs format lock clean
+.PHONY: setup bench demo test test-all test-lowest test-gpu check docs format lock clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,15 @@ $(STAMP): pyproject.toml requirements.lock
 
 demo: setup
 	$(BIN)/motionmae demo
+
+# The tables of docs/performance.md that are made on a CPU: one thread, so that processor time is what is measured.
+bench: setup
+	for ratio in 1.0 0.5 0.25; do for attention in self cross; do \
+		$(BIN)/motionmae bench pretrain small --optim.batch 2 --loss.motion 0 --mask.decode-ratio $$ratio \
+			--model.decoder.attention $$attention --no-alternatives --turns 3 --run.threads 1 --data.workers 0; \
+	done; done
+	$(BIN)/motionmae bench sizes --run.threads 1
+	$(BIN)/motionmae bench run tiny --run.threads 1
 
 test: setup
 	$(BIN)/python -m pytest

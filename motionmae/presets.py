@@ -10,7 +10,9 @@ from motionmae.config import (
     BenchData,
     BenchLoop,
     BenchPretrain,
+    BenchRun,
     BenchSegment,
+    BenchSizes,
     Compute,
     Data,
     Demo,
@@ -24,6 +26,7 @@ from motionmae.config import (
     Mix,
     Motions,
     Optim,
+    Planned,
     Predict,
     Prepare,
     Pretrain,
@@ -87,14 +90,20 @@ def _pretrain() -> dict[str, Pretrain]:
 def _measured(kind: type[Any]) -> dict[str, Any]:
     """The pretraining presets as configs that are measured: 8 clips a step, read and decoded anew by one worker."""
     return {
-        name: kind(
-            **{
-                **{each.name: getattr(config, each.name) for each in fields(config)},
-                "data": replace(config.data, workers=1, cache=False),
-                "optim": replace(config.optim, batch=8),
-                "run": Run(),
-            }
+        name: replace(
+            config,
+            data=replace(config.data, workers=1, cache=False),
+            optim=replace(config.optim, batch=8),
+            run=Run(),
         )
+        for name, config in _as(kind).items()
+    }
+
+
+def _as(kind: type[Any]) -> dict[str, Any]:
+    """The pretraining presets as configs of a class that has their fields and more."""
+    return {
+        name: kind(**{each.name: getattr(config, each.name) for each in fields(config)})
         for name, config in _pretrain().items()
     }
 
@@ -206,13 +215,16 @@ COMMANDS: dict[str, Command] = {
         "Measure speed against a reference.",
         {
             "pretrain": _measured(BenchPretrain),
+            "run": _measured(BenchRun),
             "loop": _measured(BenchLoop),
+            "sizes": BenchSizes(),
             "data": BenchData(),
             "segment": BenchSegment(),
         },
     ),
     "pretrain": Command("Learn an encoder from a folder of unlabelled videos.", _pretrain()),
     "reconstruct": Command("Look at what a pretrained model sees of a video, guesses and misses.", {"": Reconstruct()}),
+    "plan": Command("Tell what a pretraining run would take: steps, memory, hours.", _as(Planned)),
     "report": Command("Make one HTML page of one or several runs.", {"": Report()}),
     "segment": Command(
         "Segment objects through a video from the masks of one frame, and score masks as DAVIS does.",

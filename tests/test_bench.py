@@ -71,3 +71,22 @@ def test_a_bench_without_a_preset_lists_them_and_a_wrong_one_is_named(capsys):
     assert "choices: tiny, small" in capsys.readouterr().out
     assert cli.main(["bench", "pretrain", "tinny"]) == 2
     assert "tinny" in capsys.readouterr().err
+
+
+def test_a_whole_run_tells_its_speed_and_its_wait_for_data(capsys):
+    assert cli.main(["bench", "run", "tiny", *SMALLER, "--run.log-every", "1", "--run.device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert "clips/s from files to gradients, 2 a step, 0 workers; data wait" in told
+    assert "medians of 1 stretches of 1 steps" in told
+
+
+def test_a_table_of_sizes_has_a_row_for_each_and_tells_the_share_of_attention(capsys):
+    few = ("--presets", "tiny", "--frames", "4", "8", "--sizes", "32", "64", "--run.device", "cpu")
+    assert cli.main(["bench", "sizes", *few, "--run.threads", "1"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("| tiny")]
+    assert [(row[3], row[5], row[7]) for row in rows] == [
+        ("4", "32", "32"), ("4", "64", "128"), ("8", "32", "64"), ("8", "64", "256"),
+    ]  # fmt: skip
+    shares = [int(row[-3]) for row in rows]
+    assert shares[0] < shares[3] < 100
+    assert cli.main(["bench", "sizes", "--presets", "tinny"]) == 2

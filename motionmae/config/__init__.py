@@ -31,7 +31,17 @@ from motionmae.config.model import (
     Second,
     Target,
 )
-from motionmae.config.pretraining import BenchLoop, BenchPretrain, Demo, Pretrain, Reconstruct, Report
+from motionmae.config.pretraining import (
+    BenchLoop,
+    BenchPretrain,
+    BenchRun,
+    BenchSizes,
+    Demo,
+    Planned,
+    Pretrain,
+    Reconstruct,
+    Report,
+)
 from motionmae.config.recognition import (
     Evaluate,
     Finetune,
@@ -66,7 +76,9 @@ __all__ = [
     "BenchData",
     "BenchLoop",
     "BenchPretrain",
+    "BenchRun",
     "BenchSegment",
+    "BenchSizes",
     "Bounds",
     "By",
     "Compute",
@@ -101,6 +113,7 @@ __all__ = [
     "OptimKind",
     "Pairs",
     "Parallel",
+    "Planned",
     "Pool",
     "Pooling",
     "PositionsKind",

@@ -95,6 +95,41 @@ class BenchLoop(Pretrain):
 
 
 @dataclass(frozen=True)
+class BenchRun(Pretrain):
+    """Measure a whole pretraining run, from files to gradients: clips per second and the wait for data."""
+
+    turns: int = 3
+    """Stretches of --run.log-every steps that are timed, after one that is not; at least 1."""
+
+
+@dataclass(frozen=True)
+class BenchSizes:
+    """Measure a step of one clip of several sizes, lengths and resolutions: a table."""
+
+    presets: tuple[str, ...] = ("tiny", "small", "base")
+    """Presets of motionmae pretrain."""
+    frames: tuple[int, ...] = (8, 16, 32)
+    """Frames of a clip."""
+    sizes: tuple[int, ...] = (112, 224)
+    """Height and width in pixels."""
+    run: Run = field(default_factory=Run)
+
+
+@dataclass(frozen=True)
+class Planned(Pretrain):
+    """Tell what a pretraining run would take, before there is a machine for it: steps, memory and hours."""
+
+    gpus: int = 8
+    """Ranks that train together."""
+    videos: int = 100_000
+    """Videos of the data set."""
+    epochs: float | None = None
+    """Passes over the videos; the preset's by default."""
+    rate: float | None = None
+    """TFLOP/s that a rank reaches in a step; by default what this machine reaches in a step of the preset, measured."""
+
+
+@dataclass(frozen=True)
 class Report:
     """Make one HTML page of one or several run folders, side by side."""
 

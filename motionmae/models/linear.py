@@ -38,7 +38,8 @@ def multiply(
 def _here(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN is to do this product."""
     return (
-        x.device.type == "cpu"
+        type(x) is Tensor  # no parts of sharded ones, no shapes without numbers
+        and x.device.type == "cpu"
         and x.ndim > 1
         and x.dtype == weight.dtype == torch.float32
         and x.numel() * len(weight) >= SMALL

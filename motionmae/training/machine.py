@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
 
 SIDE = 2048
 """Rows and columns of the matrices that are multiplied: large enough for any processor to be at its best."""
@@ -16,6 +19,30 @@ LONG = 2**26
 """Bytes that are copied: more than a processor's caches hold."""
 CALLS = 500
 """Operators in a row whose calls are timed."""
+
+
+def _linear(x: Sequence[int], weight: Sequence[int], *rest: Any, out_shape: Any = None, **more: Any) -> int:
+    return 2 * math.prod(x) * weight[0]
+
+
+def _attention(q: Any, k: Any, v: Any, *rest: Any, out_shape: Any = None, **more: Any) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+def _attention_backward(gradient: Any, q: Any, k: Any, v: Any, *rest: Any, out_shape: Any = None, **more: Any) -> int:
+    return sdpa_backward_flop_count(gradient, q, k, v)
+
+
+COUNTED: dict[Any, Any] = {
+    getattr(space, name): formula
+    for space, name, formula in (
+        (torch.ops.mkldnn, "_linear_pointwise", _linear),
+        (torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", _attention),
+        (torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", _attention_backward),
+    )
+    if hasattr(space, name)
+}
+"""Operations of what PyTorch's counter of operations does not know on CPUs, for its `custom_mapping`."""
 
 
 def now(device: torch.device) -> float:

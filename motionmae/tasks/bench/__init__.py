@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from motionmae.config import BenchData, BenchLoop, BenchPretrain, BenchSegment
+from motionmae.config import BenchData, BenchLoop, BenchPretrain, BenchRun, BenchSegment, BenchSizes
 
 HOME = {
     BenchData: "bench.data",
     BenchLoop: "bench.loop",
     BenchPretrain: "bench.pretrain",
+    BenchRun: "bench.whole",
     BenchSegment: "segment.bench",
+    BenchSizes: "bench.sizes",
 }
 
 
-def run(config: BenchData | BenchLoop | BenchPretrain | BenchSegment) -> None:
+def run(config: BenchData | BenchLoop | BenchPretrain | BenchRun | BenchSegment | BenchSizes) -> None:
     """Run the bench that the config is for."""
     import_module(f"motionmae.tasks.{HOME[type(config)]}").run(config)

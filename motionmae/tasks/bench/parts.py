@@ -5,9 +5,8 @@ Each part runs alone, forward and backward, on what it gets in a real step.
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,15 +21,7 @@ from motionmae.models.tokens import clip_grid
 from motionmae.objectives import masking
 from motionmae.objectives.reconstruction import Reconstruction
 from motionmae.runtime import Runtime
-from motionmae.training.machine import now
-
-
-def _flops(x: Sequence[int], weight: Sequence[int], *rest: Any, out_shape: Any = None, **options: Any) -> int:
-    return 2 * math.prod(x) * weight[0]
-
-
-ONEDNN = {torch.ops.mkldnn._linear_pointwise: _flops} if hasattr(torch.ops.mkldnn, "_linear_pointwise") else {}
-"""What PyTorch's counter does not know: models/linear.py."""
+from motionmae.training.machine import COUNTED, now
 
 
 @dataclass(frozen=True)
@@ -66,7 +57,7 @@ class Traffic(TorchDispatchMode):
 
 def count(work: Callable[[], object]) -> Part:
     """What a piece of work multiplies and moves."""
-    with FlopCounterMode(display=False, custom_mapping=ONEDNN) as flops, Traffic() as traffic:
+    with FlopCounterMode(display=False, custom_mapping=COUNTED) as flops, Traffic() as traffic:
         work()
     return Part(flops.get_total_flops(), traffic.moved, traffic.calls)
 

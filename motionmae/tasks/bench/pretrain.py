@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ from motionmae.training import machine, optim
 from motionmae.training.machine import now
 
 Step = Callable[[dict[str, Any]], dict[str, float]]
+Config = TypeVar("Config", bound=Pretrain)
 STAGES = ("to device", "forward", "backward", "optimiser")
 
 
@@ -80,7 +81,7 @@ def run(config: BenchPretrain) -> None:
 
 
 @contextmanager
-def videos(config: BenchPretrain) -> Iterator[BenchPretrain]:
+def videos(config: Config) -> Iterator[Config]:
     """The config with videos to read: its own, or synthetic ones that are gone afterwards."""
     if config.data.path:
         yield config
