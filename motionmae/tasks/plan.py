@@ -17,8 +17,9 @@ from motionmae import runtime
 from motionmae.config import Planned, Pretrain
 from motionmae.data.clips import pretraining_offsets
 from motionmae.errors import MotionMAEError
+from motionmae.models.autoencoder import MotionMAE
+from motionmae.objectives.reconstruction import Reconstruction, heads_of
 from motionmae.runtime import Runtime, clock
-from motionmae.tasks.pretrain import build
 from motionmae.training import optim
 from motionmae.training.machine import COUNTED, now
 
@@ -103,6 +104,13 @@ def count(config: Pretrain) -> Needs:
     momenta = 2 * numbers - (matrices if config.optim.kind == "muon" else 0)
     means = numbers if config.optim.ema is not None else 0
     return Needs(flops.get_total_flops(), kept, 4 * numbers, 4 * (momenta + means), 4 * block)
+
+
+def build(config: Pretrain) -> Reconstruction:
+    """The objective that the run would train."""
+    autoencoder = MotionMAE(config.model, heads_of(config.loss, config.target, config.model.cube))
+    autoencoder.recompute(config.run.checkpointing)
+    return Reconstruction(autoencoder, config.mask, config.target, config.loss)
 
 
 def memory(needs: Needs, micro: int, ranks: int) -> dict[str, int]:
