@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -115,6 +116,18 @@ def test_another_config_in_the_same_folder_is_named(tmp_path):
     runs.fit_toy(runs.toy_config(tmp_path, keep=7))  # how it is run may change
     with pytest.raises(MotionMAEError, match=r"optim.lr \(0.3 there, 0.1 here\)"):
         runs.fit_toy(runs.toy_config(tmp_path, lr=0.1))
+
+
+def test_a_run_of_an_earlier_version_goes_on_where_new_fields_are_at_their_defaults(tmp_path):
+    runs.fit_toy(runs.toy_config(tmp_path))
+    told = json.loads((tmp_path / "config.json").read_text())
+    del told["optim"]["momentum"]
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    runs.fit_toy(runs.toy_config(tmp_path))
+    del told["optim"]["lr"]
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    with pytest.raises(MotionMAEError, match=r"optim.lr \(0.00015 there, 0.3 here\)"):
+        runs.fit_toy(runs.toy_config(tmp_path))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

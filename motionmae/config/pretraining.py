@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from motionmae.config.bounds import COUNT, SEED, Bounds
+from motionmae.config.bounds import COUNT, HEADS, PIXELS, SEED, SOME, Bounds
 from motionmae.config.data import Data
 from motionmae.config.model import Loss, Mask, MaskKind, Model, Target
 from motionmae.config.run import Compute, Optim, Run
@@ -58,18 +58,18 @@ class Reconstruct:
     """The video to write, an .mp4; a page with the same name and .html is written beside it."""
     at: str = "0s"
     """Seconds from the start at which the first clip begins."""
-    clips: int = 4
+    clips: Annotated[int, SOME] = 4
     """Clips, one after another; 0 goes on to the video's end."""
-    ratio: float | None = None
+    ratio: Annotated[float | None, Bounds(0, 1, above=True, below=True)] = None
     """Share of the tokens that is hidden; by default as in the run."""
     mask: MaskKind | None = None
     """Which tokens are hidden; by default as in the run."""
-    side: int = 192
+    side: Annotated[int, PIXELS] = 192
     """Width and height in pixels of each picture."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the masks."""
     compute: Annotated[Compute, arg(name="")] = field(default_factory=Compute)
-    heads: int | None = None
+    heads: Annotated[int | None, HEADS] = None
     """Attention heads of the encoder, where a foreign file does not say."""
 
 

@@ -18,7 +18,7 @@ from motionmae.config import Run
 from motionmae.errors import MotionMAEError
 from motionmae.runtime import PRECISIONS, Runtime
 from motionmae.training import parallel
-from motionmae.training.log import plain, same_config
+from motionmae.training.log import completed, plain, same_config
 from motionmae.training.meter import Bad
 from motionmae.training.optim import Plan
 
@@ -114,7 +114,12 @@ def replay(objective: nn.Module, batches: Any, config: Any, runtime: Runtime) ->
     if runtime.ranks > 1:
         raise MotionMAEError(f"--run.replay {file}: runs on one process, this run has {runtime.ranks} ranks")
     weights, told = read_dump(file)
-    same_config(told["config"], plain(config), f"--run.replay {file} is of a run", "repeat that run's command")
+    same_config(
+        completed(config, told["config"]),
+        plain(config),
+        f"--run.replay {file} is of a run",
+        "repeat that run's command",
+    )
     runtime = replace(runtime, dtype=PRECISIONS[told["plan"]["precision"]])
     objective.to(runtime.device).load_state_dict(weights)
     objective.train()

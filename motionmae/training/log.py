@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from motionmae.config import from_dict
 from motionmae.errors import MotionMAEError
 from motionmae.files import json_text, read_json, read_text, write_json, write_text
 from motionmae.runtime import Progress, Runtime
@@ -135,7 +136,7 @@ def open_folder(config: Any, runtime: Runtime) -> Iterator[None]:
         if runtime.main:
             try:
                 held.enter_context(alone(folder))
-                _take(folder / "config.json", plain(config), runtime)
+                _take(folder / "config.json", config, runtime)
             except MotionMAEError as error:
                 problem = str(error)
         problem = runtime.share(problem)
@@ -144,12 +145,14 @@ def open_folder(config: Any, runtime: Runtime) -> Iterator[None]:
         yield
 
 
-def _take(file: Path, settings: dict[str, Any], runtime: Runtime) -> None:
+def _take(file: Path, config: Any, runtime: Runtime) -> None:
     """Write config.json, where the folder's run is of this config or has saved nothing."""
-    folder = file.parent
+    folder, settings = file.parent, plain(config)
     if file.exists():
         if any(folder.glob("checkpoints/step-*")):
-            same_config(read_json(file), settings, f"{folder} holds a run", "choose another --run.out")
+            same_config(
+                completed(config, read_json(file)), settings, f"{folder} holds a run", "choose another --run.out"
+            )
         elif read_text(file, "replace") != json_text(settings):
             runtime.say(f"{folder}: a start of another config had saved no checkpoint there; its place is taken")
     write_json(file, settings)
@@ -161,6 +164,14 @@ def same_config(before: dict[str, Any], settings: dict[str, Any], where: str, ad
     if differing:
         told = ", ".join(f"{name} ({_at(before, name)} there, {_at(settings, name)} here)" for name in differing)
         raise MotionMAEError(f"{where} of another config: {told}; {advice}")
+
+
+def completed(config: Any, before: dict[str, Any]) -> dict[str, Any]:
+    """An earlier version's config of the same kind, with the fields that have come since at their defaults."""
+    try:
+        return plain(from_dict(type(config), before))
+    except (KeyError, TypeError, ValueError):  # no config at all, or one with fields that are gone: told as it is
+        return before
 
 
 def plain(config: Any) -> Any:
