@@ -1,38 +1,126 @@
-"""A run folder as parts of a page: its loss curves beside their trivial baselines, and its pictures."""
+"""A run folder as parts of a page: what made it, its loss curves beside their trivial baselines, and its pictures."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
+from motionmae import provenance
 from motionmae.errors import MotionMAEError
 from motionmae.files import read_json, read_text
 from motionmae.report import page
+from motionmae.report.page import Finding
 from motionmae.report.pictures import CAPTIONS
+from motionmae.report.verdict import findings
 
 # What a part of the loss has to beat, in words.
-TRIVIAL = {
-    "appearance": "trivial: predict the mean patch",
-    "motion": "trivial: predict zero motion",
-    "second": "trivial: predict zero motion",
-}
+TRIVIAL = {"appearance": "trivial: predict the mean patch", "motion": "trivial: predict zero motion"}
+OWN = ("run.", "data.path", "data.root", "data.test", "data.workers", "data.prefetch", "data.cache", "seed")
+"""Options that every run has of its own: no difference from a preset."""
+PICTURES = 1_200_000
+"""Bytes of pictures, at most, in a page."""
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl in order."""
+    """The lines of metrics.jsonl in order; a line that is no reading (a killed run leaves one) is passed over."""
     file = folder / "metrics.jsonl"
     if not file.is_file():
         raise MotionMAEError(f"{folder}: is not a run folder: it has no metrics.jsonl")
-    return [json.loads(line) for line in read_text(file).splitlines() if line.endswith("}")]
+    found = []
+    for line in read_text(file, "replace").splitlines():
+        try:
+            reading = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(reading, dict) and isinstance(reading.get("step"), int):
+            found.append(reading)
+    return found
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The run's config, empty where there is none."""
+    file = folder / "config.json"
+    found = read_json(file) if file.is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_log(folder: Path) -> str:
+    """The words of a run's log, empty where there is none."""
+    file = folder / "log.txt"
+    return read_text(file, "replace") if file.is_file() else ""
+
+
+def verdict(folder: Path) -> list[Finding]:
+    """The sentences at the top of a run's page."""
+    return findings(read_metrics(folder), read_config(folder), read_log(folder))
+
+
+def about(folder: Path, presets: Mapping[str, Any]) -> dict[str, str]:
+    """What made a run: its command, machine, data, checkpoint, and how its config differs from the nearest preset."""
+    config, metrics, log = read_config(folder), read_metrics(folder), read_log(folder)
+    file = folder / "about.json"
+    own = read_json(file) if file.is_file() else {}
+    told = {name: str(own.get(name, "not recorded")) for name in ("command", "version", "hardware")} | {"after": ""}
+    if made := re.search(r"^(\S+ \S+):\d\d  ", log):
+        told["made"] = made[1]
+    told["run"] = str(folder)
+    data = config.get("data") or {}
+    counted = re.findall(r"^\S+ \S+  (\d+ videos.*)$", log, re.MULTILINE)
+    told["data"] = ", ".join(filter(None, (str(data.get("path", "")), counted[-1] if counted else "")))
+    if seconds := trained(metrics, config):
+        told["trained for"] = f"{provenance.lasted(seconds)}, {metrics[-1]['step']} steps"
+    kept = max(folder.glob("checkpoints/step-*"), default=None)
+    told["checkpoint"] = str(kept) if kept else "none is saved"
+    if config and presets:
+        name, differing = nearest(config, presets)
+        told["config"] = f"preset {name}" + (f" with {', '.join(differing)}" if differing else ", unchanged")
+    return told
+
+
+def trained(metrics: list[dict[str, Any]], config: Mapping[str, Any]) -> float:
+    """Seconds of training, without inspections and saves: the readings' clips over their rates; 0 if not known."""
+    batch, seconds, before = (config.get("optim") or {}).get("batch", 0), 0.0, 0
+    for line in metrics:
+        if line.get("clips_per_second"):
+            seconds += (line["step"] - before) * batch / line["clips_per_second"]
+            before = line["step"]
+    return seconds
+
+
+def flat(settings: Any, name: str = "") -> dict[str, str]:
+    """A config as option -> value, as JSON."""
+    if isinstance(settings, dict):
+        return {k: v for key in settings for k, v in flat(settings[key], f"{name}.{key}").items()}
+    return {name[1:]: json.dumps(settings)}
+
+
+def nearest(config: Mapping[str, Any], presets: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The preset with the fewest differences from a config, and those, as option value."""
+    ours = flat(config)
+
+    def differing(name: str) -> list[str]:
+        theirs = flat(presets[name])
+        return [
+            f"{key} {ours[key]}"
+            for key in sorted(ours.keys() & theirs.keys())
+            if ours[key] != theirs[key] and not key.startswith(OWN)
+        ]
+
+    best = min(presets, key=lambda name: len(differing(name)))
+    return best, differing(best)
 
 
 def curve(metrics: list[dict[str, Any]], name: str) -> page.Points:
     """The points (step, value) at which a quantity was logged."""
-    return [(float(line["step"]), float(line[name])) for line in metrics if name in line]
+    return [(float(line["step"]), float(line[name])) for line in metrics if isinstance(line.get(name), (int, float))]
 
 
-def loss_charts(folder: Path) -> str:
+def loss_charts(folder: Path) -> Markup:
     """For each part of the loss that has one, the loss and its trivial baseline."""
     metrics, drawn = read_metrics(folder), []
     for name, words in TRIVIAL.items():
@@ -48,9 +136,24 @@ def last_picture(folder: Path) -> Path | None:
     return max(folder.glob("pictures/step-*.webp"), default=None)
 
 
+def growth(folder: Path, most: int = PICTURES) -> Markup:
+    """The pictures of a run's inspections, one at a time; the last and as many before it, evenly taken, as fit.
+
+    Empty where there is none. `most` is their size in bytes, a third of which is what text makes larger.
+    """
+    files = sorted(folder.glob("pictures/step-*.webp"))
+    if not files:
+        return Markup()
+    total = sum(file.stat().st_size for file in files) * 4 // 3
+    every = max(1, -(-total // most))
+    taken = files[::-1][::every][::-1]
+    shown = [(file, f"after step {int(file.stem.removeprefix('step-'))}") for file in taken]
+    return page.slider(shown, columns(folder)) if len(shown) > 1 else page.picture(*shown[0], columns(folder))
+
+
 def columns(folder: Path) -> list[str]:
     """The names of the columns of a run's pictures, as its config tells them."""
-    loss = (read_json(folder / "config.json") if (folder / "config.json").is_file() else {}).get("loss", {})
+    loss = read_config(folder).get("loss") or {}
     names = ["input", "masked"]
     names += ["predicted_appearance"] if loss.get("appearance") else []
     names += ["motion", "predicted_motion"] if loss.get("motion") else []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from motionmae.config import Report, check
 from motionmae.errors import MotionMAEError
 from motionmae.files import write_text
-from motionmae.report import page
-from motionmae.report.comparison import compare, names_of
+from motionmae.presets import COMMANDS
+from motionmae.report.comparison import report
 
 
 def run(config: Report) -> None:
@@ -16,7 +18,16 @@ def run(config: Report) -> None:
     check(config)
     if not config.runs:
         raise MotionMAEError("motionmae report: name at least one run folder")
-    folders, out = [Path(name) for name in config.runs], Path(config.out)
-    sections = compare(folders)
-    write_text(out, page.page(" and ".join(names_of(folders)), "MotionMAE, one line a run.", sections), "replace")
+    out = Path(config.out)
+    write_text(out, report([Path(name) for name in config.runs], presets()), "replace")
     print(f"the report: {out}")
+
+
+def presets() -> dict[str, Any]:
+    """The presets of the commands that train, as plain settings, by their names on the command line."""
+    return {
+        f"{command} {name}": asdict(preset)
+        for command in ("pretrain", "finetune")
+        for name, preset in COMMANDS[command].choices.items()
+        if is_dataclass(preset) and not isinstance(preset, type)
+    }

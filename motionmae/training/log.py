@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from motionmae import provenance
 from motionmae.config import from_dict
 from motionmae.errors import MotionMAEError
 from motionmae.files import json_text, read_json, read_text, write_json, write_text
@@ -156,6 +157,7 @@ def _take(file: Path, config: Any, runtime: Runtime) -> None:
         elif read_text(file, "replace") != json_text(settings):
             runtime.say(f"{folder}: a start of another config had saved no checkpoint there; its place is taken")
     write_json(file, settings)
+    write_json(folder / "about.json", provenance.here())
 
 
 def same_config(before: dict[str, Any], settings: dict[str, Any], where: str, advice: str) -> None:

@@ -3,7 +3,7 @@
 (() => {
   const COLOURS = ["#2f6fde", "#d9622b", "#2a9d63", "#a35fe0", "#c8324b", "#0e8a9e", "#c2911d", "#d45ba8", "#7c8a3a", "#8a6a55"];
   const DASHES = ["", "8 4", "2 3", "10 3 2 3"];
-  const W = 460, H = 250, LEFT = 56, RIGHT = 12, TOP = 10, BOTTOM = 36;
+  const W = 460, H = 250, LEFT = 56, RIGHT = 26, TOP = 10, BOTTOM = 36;
   const off = new Set();
   const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
   const made = (name, words, kind) => {
