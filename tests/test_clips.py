@@ -15,7 +15,7 @@ import zoo
 from motionmae import noise
 from motionmae.config import Data, Model, Pretrain, Target
 from motionmae.data import clips
-from motionmae.data.clips import Clips, Views
+from motionmae.data.clips import Clips, Draws, Views
 from motionmae.data.loading import Order, loader
 from motionmae.errors import MotionMAEError
 from motionmae.tasks.pretrain import clips_of
@@ -30,6 +30,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("films")
     made = [zoo.encode(folder / f"{i}.mp4", "libx264", count=20 + i, options=zoo.H264) for i in range(5)]
     return [*made, zoo.encode(folder / "5.webm", "libvpx-vp9", count=30, times=zoo.jittered, clock=zoo.SLOW_CLOCK)]
+
+
+def drawn(number: float) -> Draws:
+    return Draws(start=number, crop=[number] * 4, mirror=number, parts=[number] * 20)
 
 
 def shown(clip: torch.Tensor) -> list[int]:
@@ -90,19 +94,19 @@ def test_a_rate_takes_frames_by_their_times(files: list[Path], tmp_path: Path):
     monkeys = [sample["clip"] for index in range(3) for sample in dataset[(0, index)]]
     assert monkeys[0].shape == (3, 4, 48, 48)
     with video.open_video(fast) as opened:
-        numbers = dataset.choose(opened, [0.5])
+        numbers = dataset.choose(opened, drawn(0.5))
         assert [b - a for a, b in itertools.pairwise(numbers)] == [5, 5, 5]
     with video.open_video(film) as opened:
-        assert [b - a for a, b in itertools.pairwise(dataset.choose(opened, [0.0]))] == [2, 2, 3]
+        assert [b - a for a, b in itertools.pairwise(dataset.choose(opened, drawn(0.0)))] == [2, 2, 3]
     with video.open_video(files[5]) as opened:
-        times = [zoo.jittered(number) for number in dataset.choose(opened, [0.0])]
+        times = [zoo.jittered(number) for number in dataset.choose(opened, drawn(0.0))]
         assert times == [0, 53, 113, 260] or times == [0, 53, 113, 293]
 
 
 def test_uniform_sampling_covers_the_whole_video(files: list[Path]):
     (sample,) = Clips(files, replace(PLAIN, sampling="uniform"), [0, 2, 4, 6, 8], 48, 0)[(0, 0)]
     with video.open_video(files[0]) as opened:
-        numbers = Clips(files, replace(PLAIN, sampling="uniform"), OFFSETS, 48, 0).choose(opened, [0.5] * 20)
+        numbers = Clips(files, replace(PLAIN, sampling="uniform"), OFFSETS, 48, 0).choose(opened, drawn(0.5))
     assert numbers == [2, 7, 12, 17]
     assert sample["clip"].shape[1] == 5
 
@@ -208,7 +212,7 @@ def test_a_clip_that_starts_again_tells_its_frames_numbers(files: list[Path]):
     dataset = Clips(files, PLAIN, offsets, 48, 0)
     assert "numbers" not in dataset[(0, 0)][0]
     with video.open_video(files[0]) as opened:
-        assert dataset.choose(opened, [0.5]) == [0, 8, 16, 19]
+        assert dataset.choose(opened, drawn(0.5)) == [0, 8, 16, 19]
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])

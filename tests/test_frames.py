@@ -10,8 +10,8 @@ import pytest
 import zoo
 from PIL import Image
 
-from motionmae.video.frames import names
-from motionmae.video.reading import VideoError, probe, read_frames
+from motionmae.video.frames import Frames, Kept, names
+from motionmae.video.reading import VideoError, open_video, probe, read_frames
 
 
 def save(folder: Path, name: str, number: int, size: tuple[int, int] = (zoo.HEIGHT, zoo.WIDTH)) -> None:
@@ -66,3 +66,32 @@ def test_a_broken_image_is_named(tmp_path: Path):
 def test_errors_travel_between_processes():
     error = pickle.loads(pickle.dumps(VideoError("a.mp4", "zero bytes")))
     assert (str(error), error.path, error.reason) == ("a.mp4: zero bytes", "a.mp4", "zero bytes")
+
+
+@pytest.mark.parametrize("kind", ["file", "file with times of its own", "file without times", "folder"])
+def test_whatever_is_watched_gives_the_same_answers_from_memory(kind: str, tmp_path: Path):
+    if kind == "folder":
+        path = tmp_path / "folder"
+        for number in range(7):
+            save(path, f"{number}.png", number)
+    elif kind == "file without times":
+        path = zoo.encode(tmp_path / "film.h264", "libx264", count=7, options=zoo.H264)
+    else:
+        times = {"times": zoo.jittered, "clock": zoo.SLOW_CLOCK} if "own" in kind else {}
+        path = zoo.encode(tmp_path / "film.mkv", "libx264", count=7, options=zoo.H264, **times)
+    with open_video(path) as opened:
+        kept, starts = Kept(opened), opened.starts()
+        assert isinstance(opened, Frames)
+        asked = [-1, *starts, *(float(start) for start in starts), *(start + opened.slack for start in starts), 1e6]
+        asked += [start - 2 * opened.slack for start in starts]
+        numbers = opened.at(asked)
+        assert kept.at(asked) == numbers
+        assert numbers[1:8] == numbers[8:15] == numbers[15:22] == list(range(7))
+        assert numbers[0] == 0
+        assert numbers[22] == 6
+        assert numbers[23:] == [0, 0, 1, 2, 3, 4, 5]
+        assert (kept.read([3, 0, 3]) == opened.read([3, 0, 3])).all()
+        assert (kept.duration, kept.starts(), len(kept)) == (opened.duration, starts, len(opened))
+        for each in (kept, opened):
+            with pytest.raises(VideoError, match=r"frames 0 to 7 were asked for|frame 7 of about 7"):
+                each.read([7, 0])

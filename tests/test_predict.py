@@ -22,6 +22,7 @@ from motionmae.models.classifier import Classifier
 from motionmae.models.weights import save
 from motionmae.runtime import Runtime
 from motionmae.tasks import predict
+from motionmae.video.frames import Frames
 from motionmae.video.reading import Video, open_video, probe, read_frames
 from motionmae.video.writing import write_video
 
@@ -75,8 +76,9 @@ def test_windows_cover_the_video_and_see_their_own_frames(model, video, capsys):
     rows = json.loads(capsys.readouterr().out)[0]["windows"]
     assert [(row["start"], row["end"]) for row in rows] == [(0, 1), (1, 2), (2, 3), (3, pytest.approx(3.1))]
 
-    class Ten:
-        duration = Fraction(31, 10)
+    class Ten(Frames):
+        path = "ten.mp4"
+        duration, slack = Fraction(31, 10), Fraction(0)
 
         def __len__(self):
             return 31

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from motionmae.data.sampling import (
 from motionmae.errors import MotionMAEError
 from motionmae.library.tars import groups, holder
 from motionmae.video import origin
-from motionmae.video.frames import Kept
+from motionmae.video.frames import Frames, Kept
 from motionmae.video.reading import VideoError, open_video
 
 __all__ = ["Clips", "Place", "Sample", "Views", "crop", "dense", "pretraining_offsets"]
@@ -48,6 +48,19 @@ Place = tuple[int, int]  # epoch, index
 BoxOf = Callable[[int, int], Box]  # by height and width of the frame
 TRIES = 10
 """Videos that are tried for one sample, and how often a video is tried that always fails."""
+
+
+class Draws(NamedTuple):
+    """All that is random about a sample before it reaches the device: numbers in [0, 1)."""
+
+    start: float
+    """Where the clip starts among the places where it may."""
+    crop: list[float]
+    """Four: which shape is cut out of the frames, and where."""
+    mirror: float
+    """Below a half, left and right change places, if they may."""
+    parts: list[float]
+    """Of a spread clip: a place in each part of the video."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class Cut:
     """Whether left and right change places."""
 
 
-def cut(video: Any, cuts: Sequence[Cut], size: int) -> list[UInt8[Tensor, "c t s s"]]:
+def cut(video: Frames, cuts: Sequence[Cut], size: int) -> list[UInt8[Tensor, "c t s s"]]:
     """Clips of an opened video, each frame decoded once, cut and resized as it comes: one whole frame in memory."""
     clips = [torch.empty(3, len(wish.numbers), size, size, dtype=torch.uint8) for wish in cuts]
     for number, picture in video.pictures(sorted({number for wish in cuts for number in wish.numbers})):
@@ -185,9 +198,10 @@ class Clips(Dataset[Any]):
         with open_video(path) as video:
             return sorted(set(self.choose(video, self.draws(key))))
 
-    def draws(self, key: int) -> list[float]:
-        """All that is random about a sample before it reaches the device, in [0, 1): start, crop (4), flip, parts."""
-        return np.random.default_rng(key).random(6 + len(self.offsets)).tolist()
+    def draws(self, key: int) -> Draws:
+        """What is drawn for the sample of this key."""
+        drawn = np.random.default_rng(key).random(6 + len(self.offsets)).tolist()
+        return Draws(start=drawn[0], crop=drawn[1:5], mirror=drawn[5], parts=drawn[6:])
 
     def samples(self, index: int, keys: Sequence[int]) -> list[Sample]:
         """One clip for each key, all from one opening; raises VideoError."""
@@ -204,26 +218,26 @@ class Clips(Dataset[Any]):
                 sample["numbers"] = torch.tensor(wish.numbers)
         return samples
 
-    def choose(self, video: Any, draws: Sequence[float]) -> list[int]:
+    def choose(self, video: Frames, draws: Draws) -> list[int]:
         """The numbers of the clip's frames."""
         data = self.data
         if data.sampling == "uniform":
-            return spread(len(video), self.offsets, data.stride, draws[6:])
+            return spread(len(video), self.offsets, data.stride, draws.parts)
         if data.fps is not None:
             fps = Fraction(data.fps).limit_denominator(1001)
-            return video.at(seconds(video.duration, self.offsets, fps, draws[0], data.short))
-        return dense(len(video), self.offsets, draws[0], data.short)
+            return video.at(seconds(video.duration, self.offsets, fps, draws.start, data.short))
+        return dense(len(video), self.offsets, draws.start, data.short)
 
-    def place(self, draws: Sequence[float]) -> tuple[BoxOf, bool]:
+    def place(self, draws: Draws) -> tuple[BoxOf, bool]:
         """Where a clip is cut out of its frames, by their size, and whether it is mirrored."""
         data = self.data
 
         def box(height: int, width: int) -> Box:
             if data.area is not None:
-                return area_box(height, width, draws[1:5], data.area, data.aspect)
-            return crop_box(height, width, draws[1:5], data.scales)
+                return area_box(height, width, draws.crop, data.area, data.aspect)
+            return crop_box(height, width, draws.crop, data.scales)
 
-        return box, data.flip and draws[5] < 0.5
+        return box, data.flip and draws.mirror < 0.5
 
 
 class Views(Dataset[list[Sample]]):
@@ -261,7 +275,7 @@ class Views(Dataset[list[Sample]]):
             for view, clip in enumerate(clips)
         ]
 
-    def cuts(self, video: Any) -> list[Cut]:
+    def cuts(self, video: Frames) -> list[Cut]:
         """All squares of the first view, then those of the next."""
 
         def box_of(turn: int) -> BoxOf:
@@ -269,7 +283,7 @@ class Views(Dataset[list[Sample]]):
 
         return [Cut(numbers, box_of(turn)) for numbers in self.choose(video) for turn in range(self.crops)]
 
-    def choose(self, video: Any) -> list[list[int]]:
+    def choose(self, video: Frames) -> list[list[int]]:
         """The numbers of each view's frames."""
         data, places = self.data, [(view + 0.5) / self.number for view in range(self.number)]
         if data.sampling == "uniform":

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
@@ -31,6 +31,7 @@ from motionmae.models.weights import read
 from motionmae.runtime import Runtime
 from motionmae.video import origin
 from motionmae.video.errors import VideoError
+from motionmae.video.frames import Frames
 from motionmae.video.reading import open_video
 
 Vectors = dict[int, Tensor]
@@ -48,7 +49,7 @@ class Plan:
     layers: tuple[int, ...]
     views: View
 
-    def windows(self, video: Any) -> list[Window]:
+    def windows(self, video: Frames) -> list[Window]:
         """The rows of an opened video, or the clips whose mean is its row."""
         if self.every in ("clip", "video"):
             return windows.end_to_end(video, self.views)

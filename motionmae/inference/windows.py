@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import torch
 from jaxtyping import UInt8
@@ -17,6 +16,7 @@ from torch import Tensor
 from motionmae.data.sampling import crop, square_boxes, uniform
 from motionmae.errors import MotionMAEError
 from motionmae.inference.views import View
+from motionmae.video.frames import Frames
 
 Span = tuple[Fraction, Fraction]
 """From when to when, in seconds from the first frame's start."""
@@ -48,7 +48,7 @@ def spans(duration: Fraction, every: Fraction, long: Fraction) -> list[Span]:
     return [(start, min(start + long, duration)) for start in starts]
 
 
-def inside(video: Any, span: Span, view: View) -> list[int]:
+def inside(video: Frames, span: Span, view: View) -> list[int]:
     """The clip of a span: spread over it (uniform), or at the model's stride around its middle, within the video."""
     first, last = video.at([span[0], span[1]])
     last = max(first, min(last, len(video) - 1))
@@ -66,7 +66,7 @@ def inside(video: Any, span: Span, view: View) -> list[int]:
     return [min(begin + stride * place, len(video) - 1) for place in range(frames)]
 
 
-def end_to_end(video: Any, view: View) -> list[Window]:
+def end_to_end(video: Frames, view: View) -> list[Window]:
     """Clips one after another, as the model samples them; the last one begins earlier, so as to end with the video.
 
     A video shorter than one clip gives one, and so does any where the model spreads its frames over the whole video.
@@ -95,7 +95,7 @@ def end_to_end(video: Any, view: View) -> list[Window]:
 
 
 def clips(
-    video: Any, windows: Sequence[Window], view: View, batch: int
+    video: Frames, windows: Sequence[Window], view: View, batch: int
 ) -> Iterator[tuple[Sequence[Window], UInt8[Tensor, "b crops c t s s"]]]:
     """The pixels of at most `batch` clips at a time, each in its crops: little memory however long the video.
 

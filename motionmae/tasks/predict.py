@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from motionmae.inference.windows import Span
 from motionmae.library.sources import collect
 from motionmae.models.classifier import Classifier, load_classifier
 from motionmae.runtime import Runtime
+from motionmae.video.frames import Frames
 from motionmae.video.reading import VideoError, open_video
 from motionmae.video.writing import write_video
 
@@ -89,7 +89,7 @@ def windows_of(classifier: Classifier, file: Path, config: Predict, view: View, 
 
 @torch.inference_mode()
 def along(
-    classifier: Classifier, video: Any, parts: Sequence[Span], view: View, compute: Compute, here: Runtime
+    classifier: Classifier, video: Frames, parts: Sequence[Span], view: View, compute: Compute, here: Runtime
 ) -> Iterator[Float[Tensor, " classes"]]:
     """The probabilities in each span, a few spans at a time: little memory however long the video."""
     wishes = [windows.Window(*part, windows.inside(video, part, view)) for part in parts]

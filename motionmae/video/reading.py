@@ -14,7 +14,6 @@ from fractions import Fraction
 
 import av
 import numpy as np
-import torch
 from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
@@ -22,16 +21,13 @@ from torch import Tensor
 
 from motionmae.video.damage import judged
 from motionmae.video.errors import VideoError, door
-from motionmae.video.frames import Images
+from motionmae.video.frames import Frames, Images, Real, shown
 from motionmae.video.header import VideoInfo, missing
 from motionmae.video.images import too_large
 from motionmae.video.packets import Lost, Source
 
-Real = int | float | Fraction
-
 __all__ = ["Video", "VideoError", "VideoInfo", "probe", "read_frames"]
 
-MAX_BYTES = 8 << 30
 _reformatter = VideoReformatter()  # one for all reads of a process
 
 
@@ -70,7 +66,7 @@ def read_frames(
         return video.read(video.at(seconds) if seconds is not None else indices)
 
 
-class Video:
+class Video(Frames):
     """An open video file: a context manager for several reads from one opening."""
 
     def __init__(self, path: str | os.PathLike[str], limit: float = 60.0):
@@ -86,24 +82,11 @@ class Video:
             self.source.close()
             raise
 
-    def __enter__(self) -> Video:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.source.close()
 
     def __len__(self) -> int:
         return len(self.table)
-
-    def read(self, indices: Sequence[int] | None = None) -> UInt8[Tensor, "t h w c"]:
-        """The frames of these numbers, or all; see `read_frames`."""
-        found: dict[int, np.ndarray] = {}
-        for number, picture in self.pictures(indices):
-            found[number] = picture
-            if len(found) * picture.nbytes > MAX_BYTES:
-                raise VideoError(self.path, f"its frames need more than {MAX_BYTES >> 30} GiB; read fewer at a time")
-        order = range(len(found)) if indices is None else [int(index) for index in indices]
-        return torch.from_numpy(np.stack([found[index] for index in order]))
 
     def pictures(self, indices: Iterable[int] | None = None) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
         """The frames of these numbers, or all, one at a time with their numbers: little memory however many.
@@ -149,10 +132,10 @@ class Video:
     def at(self, seconds: Iterable[Real]) -> list[int]:
         """The numbers of the frames on screen at these seconds from the first frame's start, within the video."""
         if not self.table.timed:
-            places = [int((Fraction(second) + self.slack) * self.rate) for second in seconds]
-            return [min(max(place, 0), len(self) - 1) for place in places]
-        first = self.table.time(0)
-        return self.table.shown(int((Fraction(second) + self.slack) / self.tick) + first for second in seconds)
+            rate = self.rate
+            return shown(seconds, len(self), lambda number: number / rate, self.slack)
+        first, tick = self.table.time(0), self.tick
+        return shown(seconds, len(self), lambda number: (self.table.time(number) - first) * tick, self.slack)
 
     @property
     def duration(self) -> Fraction:

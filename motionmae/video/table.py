@@ -46,11 +46,6 @@ class Table:
         """Ticks of one picture."""
         return int(self.pts[self.packet[picture]])
 
-    def shown(self, ticks: Iterable[int]) -> list[int]:
-        """The pictures on screen at these ticks, within the video; the table must be `timed`."""
-        places = np.searchsorted(self.pts, list(ticks), side="right", sorter=self.packet)
-        return np.clip(places - 1, 0, len(self) - 1).tolist()
-
     def start(self, picture: int, earlier: int = 0) -> int:
         """The packet of the last key frame that is decoded before the picture and shown no later: where its decoding
         may start; or of the one that lies `earlier` key frames before that."""
