@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from motionmae.errors import MotionMAEError
     from motionmae.inference.embedding import embed
     from motionmae.models.autoencoder import MotionMAE
+    from motionmae.models.classifier import Classifier, load_classifier
     from motionmae.models.encoder import VideoEncoder
     from motionmae.models.sizes import vit_base, vit_huge, vit_large, vit_small, vit_tiny
-    from motionmae.models.weights import load
+    from motionmae.models.weights import load, load_autoencoder, save
     from motionmae.objectives.reconstruction import Reconstruction
+    from motionmae.video.reading import open_video
 
 __all__ = [
+    "Classifier",
     "Clips",
     "Epochs",
     "MotionMAE",
@@ -26,7 +29,11 @@ __all__ = [
     "VideoEncoder",
     "embed",
     "load",
+    "load_autoencoder",
+    "load_classifier",
     "open_clips",
+    "open_video",
+    "save",
     "vit_base",
     "vit_huge",
     "vit_large",
@@ -35,6 +42,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "Classifier": "motionmae.models.classifier",
+    "load_autoencoder": "motionmae.models.weights",
+    "load_classifier": "motionmae.models.classifier",
+    "open_video": "motionmae.video.reading",
+    "save": "motionmae.models.weights",
     "Clips": "motionmae.data.clips",
     "Epochs": "motionmae.data.dataset",
     "MotionMAE": "motionmae.models.autoencoder",

@@ -124,6 +124,49 @@ def test_the_objective_takes_a_batch_by_its_names_and_gives_the_same_loss():
         objective(key=batch["key"])
 
 
+@torch.no_grad()
+def test_encode_pools_the_tokens_of_a_layer_and_dense_gives_them_at_their_places(encoder):
+    tokens = encoder(clip())
+    assert encoder.width == 24
+    assert encoder.grid(clip()) == (2, 2, 2)
+    torch.testing.assert_close(encoder.encode(clip()), tokens.mean(1))
+    torch.testing.assert_close(encoder.encode(clip(), pool="time")[:, 24:], tokens[:, 4:].mean(1))
+    assert torch.equal(encoder.encode(clip(), 1, "none"), encoder(clip(), layers=(1,))[0])
+    assert torch.equal(encoder.dense(clip(), 3)[:, 1, 0, 1], tokens[:, 5])
+    assert torch.equal(encoder.dense(clip()).flatten(1, 3), encoder(clip(), layers=(1,))[0])
+
+
+def test_what_is_saved_is_loaded_again_on_the_device_and_in_the_dtype_asked(encoder, tmp_path):
+    motionmae.save(tmp_path / "encoder.safetensors", encoder)
+    again = motionmae.load(tmp_path / "encoder.safetensors")
+    assert torch.equal(again.encode(clip()), encoder.encode(clip()))
+    assert not again.training
+    half = motionmae.load(tmp_path / "encoder.safetensors", device="cpu", dtype=torch.bfloat16)
+    assert half(clip()).dtype == torch.bfloat16
+    torch.testing.assert_close(half.encode(clip()), encoder.encode(clip()), atol=0.05, rtol=0.05)
+    autoencoder = motionmae.MotionMAE(MODEL)
+    motionmae.save(tmp_path / "autoencoder.safetensors", autoencoder)
+    whole = motionmae.load_autoencoder(tmp_path / "autoencoder.safetensors")
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in autoencoder.state_dict().items())
+    assert not whole.training
+    classifier = motionmae.Classifier(MODEL, ("left", "right")).eval()
+    motionmae.save(tmp_path / "classifier.safetensors", classifier)
+    found = motionmae.load_classifier(tmp_path / "classifier.safetensors")
+    assert (found.names, found.training) == (("left", "right"), False)
+    with torch.no_grad():
+        assert torch.equal(found(clip()), classifier(clip()))
+    with pytest.raises(MotionMAEError, match="without a classifier"):
+        motionmae.load_classifier(tmp_path / "encoder.safetensors")
+    with pytest.raises(MotionMAEError, match="a Linear is no encoder"):
+        motionmae.save(tmp_path / "linear.safetensors", torch.nn.Linear(1, 1))
+
+
+def test_an_opened_video_has_frames_by_number_and_by_the_second(folder):
+    with motionmae.open_video(sorted(folder.rglob("*.mp4"))[0]) as video:
+        assert len(video) == 12
+        assert video.read(video.at([0.0, float(video.duration)])).shape == (2, 24, 24, 3)
+
+
 @pytest.mark.parametrize("module", ["models.sizes"])
 def test_examples_in_docs_run(module):
     assert doctest.testmod(importlib.import_module(f"motionmae.{module}")).failed == 0

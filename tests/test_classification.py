@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from motionmae.config import Mix, Model, Optim
 from motionmae.errors import MotionMAEError
-from motionmae.models.classifier import Classifier, load_classifier
+from motionmae.models.classifier import Classifier, read_classifier
 from motionmae.models.encoder import Block
 from motionmae.objectives.classification import Classification, beta, boxes, mix, partners, smooth
 from motionmae.training.optim import parameter_groups
@@ -29,7 +29,7 @@ def batch_of(count: int, seed: int = 0):
 def test_videomae_finetuning_checkpoint_gives_its_golden_logits(shared):
     folder = shared / "golden" / "videomae_tiny"
     expected = load_file(folder / "expected.safetensors")
-    classifier, _ = load_classifier(folder / "finetune-checkpoint.pth", heads=3)
+    classifier, _ = read_classifier(folder / "finetune-checkpoint.pth", heads=3)
     with torch.no_grad():
         found = classifier(expected["clip_uint8_bcthw"])
         objective = Classification(classifier, Mix()).eval()
@@ -54,7 +54,7 @@ def test_transformers_classifier_gives_its_logits_and_the_names_of_its_classes(t
     clip = torch.rand(2, 3, 4, 16, 16)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     pixels = ((clip - mean[:, None, None, None]) / std[:, None, None, None]).transpose(1, 2)
-    ours, _ = load_classifier(tmp_path)
+    ours, _ = read_classifier(tmp_path)
     assert ours.names == ("wave", "bend", "jump")
     with torch.no_grad():  # the LayerNorm before their head has eps 1e-5, ours 1e-6
         torch.testing.assert_close(ours(clip), theirs(pixels).logits, atol=1e-3, rtol=1e-3)
@@ -62,7 +62,7 @@ def test_transformers_classifier_gives_its_logits_and_the_names_of_its_classes(t
 
 def test_a_checkpoint_without_a_head_is_refused_by_name(shared):
     with pytest.raises(MotionMAEError, match=r"pretrain-checkpoint\.pth.*finetune"):
-        load_classifier(shared / "golden" / "videomae_tiny" / "pretrain-checkpoint.pth", heads=3)
+        read_classifier(shared / "golden" / "videomae_tiny" / "pretrain-checkpoint.pth", heads=3)
 
 
 def test_a_new_head_holds_all_classes_for_about_equally_likely():

@@ -88,10 +88,10 @@ def test_transformers_loads_the_classifier_with_its_names(classifier, tmp_path, 
     transformers = pytest.importorskip("transformers")
     assert export("hf", classifier, tmp_path / "hf") == 0
     theirs = transformers.VideoMAEForVideoClassification.from_pretrained(tmp_path / "hf").eval()
-    ours, _ = motionmae.models.classifier.load_classifier(classifier)
+    ours, _ = motionmae.models.classifier.read_classifier(classifier)
     near(theirs(pixels(clip)).logits, ours(clip), 1e-4)  # their LayerNorm before the classes: another eps
     assert theirs.config.id2label == dict(enumerate(NAMES))
-    again, _ = motionmae.models.classifier.load_classifier(tmp_path / "hf")
+    again, _ = motionmae.models.classifier.read_classifier(tmp_path / "hf")
     near(again(clip), ours(clip))
     assert again.names == NAMES
 
@@ -118,7 +118,7 @@ def test_onnx_says_the_same_at_any_batch(classifier, tmp_path, clip, capsys):
 
     assert export("onnx", classifier, tmp_path / "m.onnx") == 0
     assert "differs by at most" in capsys.readouterr().out
-    ours, _ = motionmae.models.classifier.load_classifier(classifier)
+    ours, _ = motionmae.models.classifier.read_classifier(classifier)
     for count in (1, 2):
         near(run_onnx(tmp_path / "m.onnx", clip[:count] / 255), ours(clip[:count]), 1e-4)
 
@@ -147,7 +147,7 @@ def test_weights_alone_load_again(pretrained, classifier, tmp_path, clip):
         near(motionmae.load(tmp_path / "all.safetensors")(clip), tokens)
         near(motionmae.load(tmp_path / "encoder.safetensors")(clip), tokens, 1e-2)
     assert motionmae.load(tmp_path / "all.safetensors", train=True).decoders
-    assert motionmae.models.classifier.load_classifier(tmp_path / "classes.safetensors")[0].names == NAMES
+    assert motionmae.models.classifier.read_classifier(tmp_path / "classes.safetensors")[0].names == NAMES
 
 
 def test_pushing_sends_the_folder_and_says_what_the_hub_refuses(pretrained, tmp_path, monkeypatch, capsys):

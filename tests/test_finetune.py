@@ -22,7 +22,7 @@ from motionmae.inference import views as views_of
 from motionmae.inference.views import View
 from motionmae.library.classes import share
 from motionmae.library.sources import Videos
-from motionmae.models.classifier import Classifier, load_classifier
+from motionmae.models.classifier import Classifier, read_classifier
 from motionmae.models.weights import newest_checkpoint
 from motionmae.presets import FINETUNE
 from motionmae.runtime import Runtime
@@ -121,14 +121,14 @@ def test_evaluate_of_the_run_folder_gives_the_figures_that_fine_tuning_ended_wit
 
 
 def test_a_run_starts_from_another_runs_encoder_and_from_the_originals_checkpoint(trained, videos, tmp_path, shared):
-    encoder = load_classifier(trained)[0].encoder.state_dict()
+    encoder = read_classifier(trained)[0].encoder.state_dict()
     settled = finetune.settle(config_of(videos, tmp_path, init=str(trained)), MOTIONS)
     built = finetune.build(settled.config, settled.start).encoder.state_dict()
     assert all(torch.equal(value, built[name]) for name, value in encoder.items())
     foreign = shared / "golden" / "videomae_tiny" / "pretrain-checkpoint.pth"
     asked = config_of(videos, tmp_path / "foreign", init=str(foreign), heads=3, optim=Optim(batch=4, steps=1))
     finetune.run(replace(asked, data=replace(asked.data, size=16, test="")))
-    assert load_classifier(tmp_path / "foreign")[0].names == MOTIONS
+    assert read_classifier(tmp_path / "foreign")[0].names == MOTIONS
 
 
 def test_views_are_averaged_and_every_video_counted_once_on_any_number_of_ranks(videos):
@@ -256,7 +256,7 @@ def test_the_final_test_is_that_of_the_running_mean_where_there_is_one(videos, t
     optim = Optim(batch=16, epochs=5.0, lr=4e-2, lr_end=1e-6, warmup_epochs=1.0, betas=(0.9, 0.999), clip=1.0, ema=0.9)
     finetune.run(config_of(videos, tmp_path / "run", optim=optim))
     figures = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
-    mean = load_classifier(tmp_path / "run")[0]
+    mean = read_classifier(tmp_path / "run")[0]
     views = views_of.settle(Viewing(), json.loads((tmp_path / "run" / "config.json").read_text()), SMALL)
     labels = recognition.labelled(finetune.find(Labelled(path=str(videos[1]))), MOTIONS, "")
     found = views_of.examine(mean, labels, views, Compute(workers=0), CPU, False, 0).figures

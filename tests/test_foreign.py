@@ -13,7 +13,7 @@ from torch import Tensor
 
 import motionmae
 from motionmae.errors import MotionMAEError
-from motionmae.models.classifier import load_classifier
+from motionmae.models.classifier import read_classifier
 from motionmae.models.tokens import sincos1d, sincos3d
 from motionmae.models.weights import read
 
@@ -167,7 +167,7 @@ def test_a_decoder_is_loaded_where_its_heads_are_told_and_its_targets_are_pixels
 def test_a_fine_tuned_model_keeps_its_classifier(tmp_path):
     state = finetuning()
     torch.save({"module": state, "args": ARGS}, tmp_path / "a.pth")
-    classifier, _ = load_classifier(tmp_path / "a.pth", heads=3)
+    classifier, _ = read_classifier(tmp_path / "a.pth", heads=3)
     with torch.no_grad():
         pooled = reference(state, CLIP).mean(1)
         pooled = torch.nn.functional.layer_norm(pooled, (WIDTH,), state["fc_norm.weight"], state["fc_norm.bias"], 1e-6)
@@ -305,11 +305,11 @@ def test_a_transformers_folder_that_our_model_cannot_be_is_refused(tmp_path, the
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_classifier_of_the_first_token_is_refused(tmp_path, theirs):
     theirs["VideoMAEForVideoClassification"].save_pretrained(tmp_path)
-    assert load_classifier(tmp_path)[0].names == ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3")
+    assert read_classifier(tmp_path)[0].names == ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3")
     config = json.loads((tmp_path / "config.json").read_text()) | {"use_mean_pooling": False}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(MotionMAEError, match="looks at the first token alone"):
-        load_classifier(tmp_path)
+        read_classifier(tmp_path)
 
 
 def test_a_folder_that_lacks_a_part_names_it(tmp_path):

@@ -57,7 +57,7 @@ def ask(model, *words):
 def test_a_whole_video_gets_what_evaluate_gives_it(model, video, capsys):
     assert ask(model, video, "--json", "-", "--top", "3") == 0
     told = json.loads(capsys.readouterr().out)
-    classifier, made_with = predict.load_classifier(model)
+    classifier, made_with = predict.read_classifier(model)
     views = views_of.settle(Viewing(), made_with, SMALL)
     here = Runtime(torch.device("cpu"), None)
     wanted = views_of.watch(

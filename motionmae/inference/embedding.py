@@ -25,7 +25,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.inference import windows
 from motionmae.inference.views import View, settle
 from motionmae.inference.windows import Window
-from motionmae.models.encoder import VideoEncoder
+from motionmae.models.encoder import VideoEncoder, pooled
 from motionmae.models.tokens import clip_grid
 from motionmae.models.weights import read
 from motionmae.runtime import Runtime
@@ -166,13 +166,6 @@ def vectors_of(
         found = [pooled(tokens.float(), plan.pool, slots) for tokens in encoder(batch, layers=plan.layers)]
     means = (value.unflatten(0, (-1, crops)).mean(1).cpu() for value in found)
     return dict(zip(plan.layers, means, strict=True))
-
-
-def pooled(tokens: Float[Tensor, "b n d"], pool: Pooling, slots: int) -> Float[Tensor, "b ..."]:
-    """The mean token [b d]; each time slot's mean token, one after another [b slots*d]; or the tokens [b n d]."""
-    if pool == "none":
-        return tokens
-    return tokens.mean(1) if pool == "mean" else tokens.unflatten(1, (slots, -1)).mean(2).flatten(1)
 
 
 def stream(

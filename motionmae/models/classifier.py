@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
@@ -53,7 +54,7 @@ class Classifier(nn.Module):
         weights.fill(self.encoder, kept, path)
 
 
-def load_classifier(
+def read_classifier(
     path: str | Path, heads: int | None = None, size: int | None = None
 ) -> tuple[Classifier, dict[str, Any]]:
     """A fine-tuned model in eval mode on the CPU, float32, and the config of the run that made it.
@@ -74,3 +75,13 @@ def load_classifier(
     classifier = Classifier(found.model, names)
     weights.fill(classifier, {n: v for n, v in found.state.items() if n.startswith(("encoder.", "head."))}, path)
     return classifier.eval(), found.config
+
+
+def load_classifier(
+    path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, **told: Any
+) -> Classifier:
+    """A fine-tuned model in eval mode; `names` are its classes, in the order of its scores (logits).
+
+    `path` and `told` (heads, size) are those of `motionmae.load`. Raises MotionMAEError where there is no head.
+    """
+    return read_classifier(path, **told)[0].to(device, dtype)

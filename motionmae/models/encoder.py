@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from motionmae.config import Model, check
+from motionmae.config import Model, Pooling, check
 from motionmae.errors import MotionMAEError
 from motionmae.models.linear import Linear, multiply
 from motionmae.models.tokens import Positions, clip_grid, grid_of, patchify
@@ -167,6 +167,38 @@ class VideoEncoder(nn.Module):
         positions = self.positions(clip_grid(clip, self.config.cube))
         return x + (positions if visible is None else positions[visible])
 
+    @property
+    def width(self) -> int:
+        """Numbers of a token."""
+        return self.config.width
+
+    def grid(self, clip: Shaped[Tensor, "b c t h w"]) -> tuple[int, int, int]:
+        """Tokens in time, rows and columns of a clip."""
+        return clip_grid(clip, self.config.cube)
+
+    @torch.no_grad()
+    def encode(self, clip: Shaped[Tensor, "b c t h w"], layer: int | None = None, pool: Pooling = "mean") -> Tensor:
+        """A vector a clip, without gradients, on the encoder's device, float32: the mean token, [b d].
+
+        `pool` "time" is each time slot's mean token, one after another, [b t*d]; "none" all tokens, [b n d]. `layer`
+        is that of `forward`, by default the last. Whole videos, cut into clips: `motionmae.embed`.
+        """
+        (tokens,) = self(clip.to(self.pixel_mean.device), layers=(len(self.blocks) if layer is None else layer,))
+        return pooled(tokens.float(), pool, self.grid(clip)[0])
+
+    @torch.no_grad()
+    def dense(
+        self, clip: Shaped[Tensor, "b c t h w"], layer: int | None = None
+    ) -> Float[Tensor, "b slots rows columns d"]:
+        """The tokens at their places, without gradients: time slots, rows, columns, width.
+
+        `layer` is that of `forward`; by default the middle one, `depth` // 2, which carries labels better than the last
+        where it was measured (docs/segmentation.md).
+        """
+        layer = max(1, len(self.blocks) // 2) if layer is None else layer
+        (tokens,) = self(clip.to(self.pixel_mean.device), layers=(layer,))
+        return tokens.unflatten(1, self.grid(clip))
+
     def layers(self) -> list[list[nn.Parameter]]:
         """All parameters from the input up: the embedding with its positions, each block, the last norm."""
         first = [*self.embed.parameters(), *self.positions.parameters()]
@@ -179,6 +211,13 @@ class VideoEncoder(nn.Module):
     def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
         """The blocks' weight matrices, and how many are stacked in each; the embedding is none, it meets pixels."""
         return [found for block in self.blocks for found in block.hidden_matrices()]  # pyright: ignore
+
+
+def pooled(tokens: Float[Tensor, "b n d"], pool: Pooling, slots: int) -> Float[Tensor, "b ..."]:
+    """The mean token [b d]; each time slot's mean token, one after another [b slots*d]; or the tokens [b n d]."""
+    if pool == "none":
+        return tokens
+    return tokens.mean(1) if pool == "mean" else tokens.unflatten(1, (slots, -1)).mean(2).flatten(1)
 
 
 def vectors(module: nn.Module) -> list[nn.Parameter]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -27,7 +28,7 @@ from motionmae.models.foreign import images, transformers, videomae
 from motionmae.models.foreign.files import Foreign, is_foreign_folder, open_foreign
 from motionmae.models.foreign.found import Checkpoint, Told
 
-__all__ = ["Checkpoint", "fill", "load", "newest_checkpoint", "read", "save"]
+__all__ = ["Checkpoint", "fill", "load", "load_autoencoder", "newest_checkpoint", "read", "save"]
 
 MOST = 2**28
 """Numbers that a table of positions may have: what the config alone asks for, without a tensor in the file."""
@@ -42,6 +43,8 @@ def load(
     size: int | None = None,
     decoder_heads: int | None = None,
     strict: bool = True,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> VideoEncoder: ...
 @overload
 def load(
@@ -52,6 +55,8 @@ def load(
     size: int | None = None,
     decoder_heads: int | None = None,
     strict: bool = True,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> MotionMAE: ...
 def load(
     path: str | Path,
@@ -61,8 +66,10 @@ def load(
     size: int | None = None,
     decoder_heads: int | None = None,
     strict: bool = True,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> VideoEncoder | MotionMAE:
-    """The encoder of a run folder or checkpoint, in eval mode on the CPU, float32; with `train`, the whole autoencoder.
+    """The encoder of a run folder or checkpoint, in eval mode; with `train`, the whole autoencoder, in eval mode too.
 
     `path` is a run folder (its newest checkpoint), one of our files or sharded folders, a file of VideoMAE's family or
     of an image transformer, or what transformers has written. A run with `optim.ema` gives the weights' running mean.
@@ -74,18 +81,41 @@ def load(
     if not train:
         encoder = VideoEncoder(found.model)
         fill(encoder, {name[8:]: value for name, value in found.state.items() if name.startswith("encoder.")}, path)
-        return encoder.eval()
+        return encoder.eval().to(device, dtype)
     targets = _targets(found.model, {name: tuple(value.shape) for name, value in found.state.items()})
     if not targets:
         why = found.lacks.get("decoder", "holds an encoder without a decoder")
         raise MotionMAEError(f"{path}: cannot go on with pretraining: {why}")
     autoencoder = MotionMAE(found.model, targets)
     fill(autoencoder, {n: v for n, v in found.state.items() if n.startswith(("encoder.", "decoders."))}, path)
-    return autoencoder.eval()
+    return autoencoder.eval().to(device, dtype)
 
 
-def save(path: str | Path, module: torch.nn.Module, config: dict[str, Any]) -> None:
-    """The module's weights as one safetensors file with the config in its metadata; `load` needs nothing else."""
+def load_autoencoder(
+    path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, **told: Any
+) -> MotionMAE:
+    """The encoder and its decoders, in eval mode: `load(path, train=True)`, with whose further words `told`.
+
+    Call `.train()` before going on with its training. Raises MotionMAEError where there is no decoder.
+    """
+    return load(path, train=True, device=device, dtype=dtype, **told)
+
+
+def save(path: str | Path, module: torch.nn.Module, config: dict[str, Any] | None = None) -> None:
+    """The module's weights as one safetensors file with the config in its metadata; `load` needs nothing else.
+
+    The module is an encoder, an autoencoder or a classifier. `config` is that of the run that made it, whose sampling
+    of clips `embed` and the commands then take; without it the file says what the model is, and its classes.
+    """
+    encoder = module if isinstance(module, VideoEncoder) else getattr(module, "encoder", None)
+    if isinstance(module, VideoEncoder):  # under the names that it has in a whole model
+        module = torch.nn.ModuleDict({"encoder": module})
+    if config is None:
+        if not isinstance(encoder, VideoEncoder):
+            raise MotionMAEError(f"{path}: a {type(module).__name__} is no encoder, and has none: it cannot be saved")
+        config = {"model": asdict(encoder.config)}
+        names = getattr(module, "names", None)
+        config |= {"classes": list(names)} if names else {}
     stored.save_checked(path, module.state_dict(), {"config": json.dumps(config)})
 
 

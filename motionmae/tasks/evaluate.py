@@ -10,7 +10,7 @@ from motionmae.config import Data, Evaluate, check
 from motionmae.evaluation.recognition import labelled, summary
 from motionmae.inference.views import examine, settle
 from motionmae.library.sources import find
-from motionmae.models.classifier import load_classifier
+from motionmae.models.classifier import read_classifier
 from motionmae.report import evaluation as report
 from motionmae.runtime import beside
 
@@ -20,7 +20,7 @@ def run(config: Evaluate) -> None:
     check(config)
     here = runtime.start_for(config.compute)
     with runtime.leaving(here):
-        classifier, made_with = load_classifier(config.model, config.heads)
+        classifier, made_with = read_classifier(config.model, config.heads)
         view = settle(config.views, made_with, classifier.encoder.config)
         labels = labelled(find(Data(**asdict(config.data))), classifier.names, config.data.path)
         folder = Path(config.out) if config.out else beside(config.model, "evaluation")

@@ -16,7 +16,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.files import replacing, write_json, write_text
 from motionmae.models import export, weights
 from motionmae.models.autoencoder import MotionMAE
-from motionmae.models.classifier import load_classifier
+from motionmae.models.classifier import read_classifier
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.export import Exported
 from motionmae.report.card import card
@@ -50,7 +50,7 @@ def opened(config: Export) -> tuple[Exported, dict[str, Any]]:
     """The classifier, autoencoder or encoder that the checkpoint holds, in eval mode, and its run's config."""
     found = weights.read(config.model, config.heads, config.size)
     if "head.linear.weight" in found.state and not config.encoder:
-        return load_classifier(config.model, config.heads, config.size)
+        return read_classifier(config.model, config.heads, config.size)
     whole = any(name.startswith("decoders.") for name in found.state) and config.kind in ("hf", "weights")
     if whole and not config.encoder:
         return weights.load(config.model, train=True, heads=config.heads, size=config.size), found.config
@@ -94,8 +94,6 @@ def write_pt2(module: Exported, made_with: dict[str, Any], out: Path, config: Ex
 def write_weights(module: Exported, made_with: dict[str, Any], out: Path, config: Export) -> str:
     """Safetensors with the config in its metadata, which `motionmae.load` reads."""
     kept = module.half() if config.written == "fp16" else module
-    if isinstance(kept, VideoEncoder):  # under the names that it has in a whole model
-        kept = torch.nn.ModuleDict({"encoder": kept})
     weights.save(out, kept, made_with)
     return f"{sum(value.numel() for value in kept.state_dict().values()) / 1e6:.2f} M numbers in {config.written}"
 

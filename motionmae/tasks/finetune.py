@@ -23,7 +23,7 @@ from motionmae.inference.views import settle as settle_views
 from motionmae.library.classes import number, share
 from motionmae.library.sources import Videos, find
 from motionmae.models import weights
-from motionmae.models.classifier import Classifier, load_classifier
+from motionmae.models.classifier import Classifier, read_classifier
 from motionmae.objectives.classification import AugmentClips, Classification
 from motionmae.report import evaluation as report
 from motionmae.runtime import Runtime
@@ -76,7 +76,7 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None) ->
 
         done = learn(config, objective, dataset, here, about, look, config.layer_decay)
         if done and test is not None and not config.run.replay:
-            final, _ = load_classifier(config.run.out)  # with optim.ema these are the weights' running mean
+            final, _ = read_classifier(config.run.out)  # with optim.ema these are the weights' running mean
             folder, found = (
                 Path(config.run.out) / "evaluation",
                 examine(final, test, settled.view, compute(config), here),

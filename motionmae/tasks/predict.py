@@ -24,7 +24,7 @@ from motionmae.inference import windows
 from motionmae.inference.views import View, cut, settle
 from motionmae.inference.windows import Span
 from motionmae.library.sources import collect
-from motionmae.models.classifier import Classifier, load_classifier
+from motionmae.models.classifier import Classifier, read_classifier
 from motionmae.runtime import Runtime
 from motionmae.video.frames import Frames
 from motionmae.video.reading import VideoError, open_video
@@ -45,7 +45,7 @@ def run(config: Predict) -> None:
     check(config)
     here = runtime.start_for(config.compute)
     with runtime.leaving(here):
-        classifier, made_with = load_classifier(config.model, config.heads)
+        classifier, made_with = read_classifier(config.model, config.heads)
         view = settle(config.views, made_with, classifier.encoder.config)
         classifier.to(here.device)
         files = collect(config.videos).paths
