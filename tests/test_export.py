@@ -206,3 +206,14 @@ def test_a_model_of_the_hub_loads_by_its_address(pretrained, tmp_path, monkeypat
         motionmae.load("hf://me/mine")
     with pytest.raises(motionmae.MotionMAEError, match="expected hf://USER/NAME"):
         motionmae.load("hf://mine")
+
+
+def test_the_model_in_the_box_loads_by_its_name_and_names_nothing_of_where_it_was_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    encoder = motionmae.load("tiny")
+    assert encoder.config.width == 128
+    made_with = motionmae.models.weights.read("tiny").config
+    assert made_with["data"]["path"] == made_with["run"]["out"] == ""
+    (tmp_path / "tiny").mkdir()
+    with pytest.raises(motionmae.MotionMAEError, match="tiny: has no checkpoint"):  # a path of that name comes first
+        motionmae.load("tiny")

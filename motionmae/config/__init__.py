@@ -144,6 +144,7 @@ __all__ = [
     "TestData",
     "Viewing",
     "Written",
+    "anonymous",
     "check",
     "from_dict",
 ]
@@ -169,3 +170,14 @@ def from_dict(kind: type[T], values: Any) -> T:
             value = from_dict(hint, value)
         found[name] = tuple(value) if isinstance(value, list) else value
     return kind(**found)
+
+
+def anonymous(settings: Any) -> Any:
+    """Without the names of this machine's files and folders: what is published says what was done, not where."""
+    if isinstance(settings, dict):
+        hidden = ("path", "root", "test", "out", "model", "init", "fetched")
+        return {
+            name: "" if name in hidden and isinstance(value, str) else anonymous(value)
+            for name, value in settings.items()
+        }
+    return settings

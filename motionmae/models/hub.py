@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: `hf://USER/NAME`, fetched into the hub library's own cache.
+"""Models by name: those that come with the package, and the Hugging Face hub's, `hf://USER/NAME`.
 
 Its one rule: only an address that the user typed is fetched, and of it only weights and JSON, never code.
 """
@@ -11,16 +11,21 @@ from pathlib import Path
 from motionmae.errors import MotionMAEError
 
 SCHEME = "hf://"
+BOXED = {"tiny": Path(__file__).parent.parent / "assets" / "tiny.safetensors"}
+"""The demo's encoder, so that embed, search and segment do something before any training; see assets/README.md."""
 WANTED = ("*.safetensors", "*.json", "*.bin", "*.pth", "*.pt")
 
 
 def local(path: str | os.PathLike[str]) -> Path:
-    """The path itself, or for `hf://USER/NAME` and `hf://USER/NAME@REVISION` where the fetched files lie.
+    """The path itself; for a word of BOXED, where no such path exists, the file in the package; and for `hf://USER/NAME`
+    or `hf://USER/NAME@REVISION` where the fetched files lie.
 
     A repository that holds one file of weights and no config.json stands for that file. Raises MotionMAEError where it
     cannot be had.
     """
     text = os.fspath(path)
+    if text in BOXED and not os.path.exists(text):
+        return BOXED[text]
     if not text.startswith(SCHEME):
         return Path(text)
     name, _, revision = text.removeprefix(SCHEME).partition("@")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from motionmae import stored
-from motionmae.config import Export, check
+from motionmae.config import Export, anonymous, check
 from motionmae.errors import MotionMAEError
 from motionmae.files import replacing, write_json, write_text
 from motionmae.models import export, weights
@@ -38,7 +38,8 @@ def run(config: Export) -> None:
         )
     if out.exists():
         raise MotionMAEError(f"--out {out}: exists already; choose another name, or remove it")
-    module, made_with = opened(config)
+    module, found = opened(config)
+    made_with = anonymous(found)  # what is given away says what was done, not where
     with replacing(out) as aside:
         print(_WRITE[config.kind](module, made_with, aside, config))
     print(f"{out}, {sum(f.stat().st_size for f in [out, *out.rglob('*')] if f.is_file()) / 1e6:.1f} MB")

@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from motionmae.config import Finetune, Pretrain, Probe, SegmentDavis, Study, check, from_dict
+from motionmae.config import Finetune, Pretrain, Probe, SegmentDavis, Study, anonymous, check, from_dict
 from motionmae.errors import MotionMAEError
 from motionmae.files import read_json, write_json
 from motionmae.grids import GRIDS
@@ -74,17 +74,6 @@ def complete(section: Any, name: str) -> Any:
         return plain(from_dict(SECTIONS[name], section)) if name in SECTIONS else section
     except (KeyError, TypeError) as error:
         raise MotionMAEError(f"the study's {name} is of another version: its field {error} is not known") from error
-
-
-def anonymous(settings: Any) -> Any:
-    """Without the names of this machine's files and folders: what is published says what was done, not where."""
-    if isinstance(settings, dict):
-        hidden = ("path", "root", "test", "out", "model", "init", "fetched")
-        return {
-            name: "" if name in hidden and isinstance(value, str) else anonymous(value)
-            for name, value in settings.items()
-        }
-    return settings
 
 
 def work(config: Study, wanted: list[Cell]) -> list[str]:
