@@ -137,7 +137,7 @@ def test_views_are_averaged_and_every_video_counted_once_on_any_number_of_ranks(
     views = views_of.settle(Viewing(2, 3, sampling="dense", stride=1), {}, SMALL)
     torch.manual_seed(0)
     classifier = Classifier(SMALL, MOTIONS).eval()
-    dataset, compute = views_of.cut(files, views), Compute(batch=8, workers=0)
+    dataset, compute = views_of.as_views(files, views), Compute(batch=8, workers=0)
 
     def probabilities(clip):
         return classifier(clip).softmax(1)

@@ -125,3 +125,8 @@ def test_no_module_of_the_tests_is_preloaded_by_name():
         for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
             if ast.unparse(call.func).endswith("set_forkserver_preload"):
                 assert own.isdisjoint(ast.literal_eval(call.args[0])), file
+
+
+def test_documents_name_public_sources_not_folders_of_ours():
+    for file in (*sorted((ROOT.parent / "docs").glob("*.md")), *sorted(ROOT.parent.glob("*.md"))):
+        assert "../shared" not in file.read_text(encoding="utf-8"), file

@@ -61,7 +61,7 @@ def test_a_whole_video_gets_what_evaluate_gives_it(model, video, capsys):
     views = views_of.settle(Viewing(), made_with, SMALL)
     here = Runtime(torch.device("cpu"), None)
     wanted = views_of.watch(
-        lambda clip: classifier(clip).double().softmax(1), views_of.cut([video], views), Compute(workers=0), here,
+        lambda clip: classifier(clip).double().softmax(1), views_of.as_views([video], views), Compute(workers=0), here,
         quiet=True,
     )["views"][0]  # fmt: skip
     found = {row["name"]: row["probability"] for row in told[0]["windows"][0]["classes"]}

@@ -237,7 +237,7 @@ def test_features_are_the_encoders_tokens(settings, tmp_path):
     encoder, here = load(settings.model), Runtime(torch.device("cpu"), None)
     found = probe.features(encoder, files, views, settings, here, tmp_path / "f.safetensors")
     with torch.no_grad():
-        tokens = encoder(torch.stack([views_of.cut(files, views)[at][0]["clip"] for at in range(len(files))]))
+        tokens = encoder(torch.stack([views_of.as_views(files, views)[at][0]["clip"] for at in range(len(files))]))
     torch.testing.assert_close(found["tokens"].float(), tokens, atol=2e-3, rtol=2e-3)
     torch.testing.assert_close(found["mean"], tokens.mean(1), atol=1e-5, rtol=1e-5)
     config = replace(settings, pool=("time", "grid"), kinds=("knn",))
@@ -302,7 +302,7 @@ def test_change_is_each_places_deviation_over_time_averaged_over_the_views(setti
     encoder, here = load(settings.model), Runtime(torch.device("cpu"), None)
     found = probe.features(encoder, files, views, config, here, tmp_path / "f.safetensors")
     with torch.no_grad():
-        clips = torch.stack([torch.stack([v["clip"] for v in views_of.cut(files, views)[at]]) for at in range(9)])
+        clips = torch.stack([torch.stack([v["clip"] for v in views_of.as_views(files, views)[at]]) for at in range(9)])
         slots = encoder(clips.flatten(0, 1)).view(9, 2, 2, 4, 24)
     torch.testing.assert_close(
         found["change"], (slots[:, :, 0] - slots[:, :, 1]).abs().mean(1) / 2, atol=1e-5, rtol=1e-5

@@ -90,7 +90,7 @@ def fits(section: str, frames: int, size: int, model: Model) -> None:
             raise MotionMAEError(f"--{section}.{name} {value} must be a positive multiple of the model's cube, {cube}")
 
 
-def cut(files: Sequence[Path], view: View, labels: Sequence[int] = ()) -> Views:
+def as_views(files: Sequence[Path], view: View, labels: Sequence[int] = ()) -> Views:
     """The videos as the views of a test."""
     data = Data(sampling=view.sampling, stride=view.stride, fps=view.fps, short=view.short)
     offsets = [view.stride * step for step in range(view.frames)]
@@ -166,7 +166,7 @@ def examine(
 ) -> Examined:
     """Test a classifier on labelled videos: the same on every rank, but that rank 0 alone looks at the mistakes."""
     classifier.to(here.device).eval()
-    dataset = cut(labels.files, view, labels.numbers)
+    dataset = as_views(labels.files, view, labels.numbers)
     wanted = tuple(ORDERS) if orders else ()
     found = watch(lambda clip: classifier(clip).double().softmax(1), dataset, compute, here, wanted)
     figures = measure(found, torch.tensor(labels.numbers), labels.names) | {"views": asdict(view)}

@@ -18,7 +18,7 @@ from motionmae.data.clips import Clips
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.metrics import top_k
 from motionmae.evaluation.recognition import Labels, labelled, summary
-from motionmae.inference.views import View, cut, examine, fits, watch
+from motionmae.inference.views import View, as_views, examine, fits, watch
 from motionmae.inference.views import settle as settle_views
 from motionmae.library.classes import number, share
 from motionmae.library.sources import Videos, find
@@ -146,7 +146,7 @@ def watching(
     """An inspection: top-1 on at most WATCHED test videos spread over the set, the middle view of each."""
     places = np.unique(np.linspace(0, len(test.files) - 1, min(WATCHED, len(test.files))).round().astype(int)).tolist()
     numbers = torch.tensor([test.numbers[at] for at in places])
-    dataset = cut([test.files[at] for at in places], replace(settled.view, clips=1, crops=1))
+    dataset = as_views([test.files[at] for at in places], replace(settled.view, clips=1, crops=1))
     alone = replace(here, rank=0, ranks=1)
 
     def look(step: int) -> dict[str, float]:

@@ -21,7 +21,7 @@ from motionmae.config import Compute, Predict, check
 from motionmae.errors import MotionMAEError
 from motionmae.files import write_json
 from motionmae.inference import windows
-from motionmae.inference.views import View, cut, settle
+from motionmae.inference.views import View, as_views, settle
 from motionmae.inference.windows import Span
 from motionmae.library.sources import collect
 from motionmae.models.classifier import Classifier, read_classifier
@@ -82,7 +82,7 @@ def windows_of(classifier: Classifier, file: Path, config: Predict, view: View, 
             rows = along(classifier, video, parts, view, config.compute, here)
             return [Told(float(a), float(b), row) for (a, b), row in zip(parts, rows, strict=True)]
     with torch.inference_mode(), here.autocast():
-        clips = torch.stack([view["clip"] for view in cut([file], view)[0]])
+        clips = torch.stack([view["clip"] for view in as_views([file], view)[0]])
         scores = [classifier(part.to(here.device)).double().softmax(1) for part in clips.split(config.compute.batch)]
     return [Told(0.0, float(duration), torch.cat(scores).mean(0).cpu())]
 
@@ -154,14 +154,14 @@ def render(file: Path, windows: Sequence[Told], names: tuple[str, ...], out: str
             for at in range(0, len(shown), 16):  # a few at a time: little memory however long the video
                 few = slice(at, at + 16)
                 for picture, window in zip(video.read(shown[few]), begun[few].tolist(), strict=True):
-                    yield labelled(picture, best(windows[max(0, window - 1)], names, 3))
+                    yield annotated(picture, best(windows[max(0, window - 1)], names, 3))
 
     with open_video(file) as video:
         rate = video.rate
     write_video(out, frames(), rate)
 
 
-def labelled(picture: UInt8[Tensor, "h w c"], told: Sequence[tuple[str, float]]) -> UInt8[Tensor, "h w c"]:
+def annotated(picture: UInt8[Tensor, "h w c"], told: Sequence[tuple[str, float]]) -> UInt8[Tensor, "h w c"]:
     """The picture with a line for each class at its bottom, on a bar as long as its probability."""
     height, width, _ = picture.shape
     image = Image.fromarray(picture.numpy())

@@ -25,7 +25,7 @@ from motionmae.evaluation import probing
 from motionmae.evaluation.probes import HELD, Features, Fold, leave_out, measure, told
 from motionmae.evaluation.recognition import Labels, labelled
 from motionmae.files import replacing, write_json
-from motionmae.inference.views import View, cut, settle, watch
+from motionmae.inference.views import View, as_views, settle, watch
 from motionmae.library.classes import share
 from motionmae.library.sources import column, find
 from motionmae.library.tars import holder
@@ -163,7 +163,7 @@ def features(
                 table[videos] = means[:, sum(sizes) :].half().numpy()
             return means[:, : sum(sizes)].clone()
 
-        found = watch(seen, cut(files, view), config.compute, here, take=take)["views"]
+        found = watch(seen, as_views(files, view), config.compute, here, take=take)["views"]
     encoder.cpu()
     result: Features = dict(zip(small, found.split(sizes, 1), strict=True))
     result["mean"] = result["mean"].flatten(1)

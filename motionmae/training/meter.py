@@ -14,7 +14,7 @@ from motionmae.runtime import Runtime
 
 
 @dataclass(frozen=True)
-class Kept:
+class Step:
     """What is remembered of a step until it is known to be sound: its batches' numbers, its loss and its norm."""
 
     step: int
@@ -42,7 +42,7 @@ class Meter:
     def _restart(self) -> None:
         self.names: list[str] = []
         self.sums: Tensor | None = None
-        self.kept: list[Kept] = []
+        self.kept: list[Step] = []
         self.clips = 0
         self.waited = 0.0
         self.begun = time.perf_counter()
@@ -65,7 +65,7 @@ class Meter:
         means = torch.where(norm.isfinite(), means, 0.0)
         self.sums = means if self.sums is None else self.sums + means
         numbers = [{name: value for name, value in batch.items() if _numbers(value)} for batch in micro]
-        self.kept.append(Kept(step, numbers, table[:, self.names.index("loss")], norm))
+        self.kept.append(Step(step, numbers, table[:, self.names.index("loss")], norm))
         self.clips += clips
         self.paused = time.perf_counter()
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from fractions import Fraction
 
-from motionmae.video.packets import Source
+from motionmae.video.packets import Demuxer
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class VideoInfo:
     """What the container claims to hold and does not, in words; empty where nothing is known to be missing."""
 
 
-def missing(source: Source) -> str:
+def missing(source: Demuxer) -> str:
     """In words, what the header claims and the file does not hold; empty where nothing is known to be missing."""
     name, held = source.container.format.name, len(source.table.pts)
     if name == "avi" and not source.part:
@@ -53,7 +53,7 @@ def missing(source: Source) -> str:
     return f"truncated: holds {held} of {claimed} frames" if held < enough else ""
 
 
-def _stored(source: Source) -> int:
+def _stored(source: Demuxer) -> int:
     """The packets in an mp4, also those that its edit list hides: a trimmed copy lacks nothing."""
     source.open(ignore_editlist="1")
     held = sum(1 for _ in source.demux())

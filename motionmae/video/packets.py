@@ -45,7 +45,7 @@ class Lost(Exception):
     """Seeking did not find what the table promised."""
 
 
-class Source:
+class Demuxer:
     """An open file and its video stream. Opening lists the packets, or takes the list from an earlier opening."""
 
     def __init__(self, path: str | os.PathLike[str], limit: float):

@@ -24,7 +24,7 @@ from motionmae.video.errors import VideoError, door
 from motionmae.video.frames import Frames, Images, Real, shown
 from motionmae.video.header import VideoInfo, missing
 from motionmae.video.images import too_large
-from motionmae.video.packets import Lost, Source
+from motionmae.video.packets import Demuxer, Lost
 
 __all__ = ["Video", "VideoError", "VideoInfo", "probe", "read_frames"]
 
@@ -73,7 +73,7 @@ class Video(Frames):
         """`limit` bounds the seconds from now on, and again those from the start of each `read`: any method raises
         VideoError when they are over."""
         with door(path):
-            self.source = Source(path, limit)
+            self.source = Demuxer(path, limit)
         self.path, self.table = self.source.path, self.source.table
         try:
             with door(path):

@@ -17,7 +17,7 @@ from motionmae.data.loading import Order, loader
 from motionmae.errors import MotionMAEError
 from motionmae.library.processes import available
 from motionmae.library.sources import find
-from motionmae.video.packets import Source
+from motionmae.video.packets import Demuxer
 from motionmae.video.reading import VideoInfo, probe
 from motionmae.video.table import forget
 
@@ -80,7 +80,7 @@ def _places(length: int):
 def _alone(dataset: Clips, path: Path, key: int) -> float:
     """Seconds of the decoder alone for the frames of one sample; 0 where it does not find them all."""
     wanted = dataset.frames_of(path, key)
-    source = Source(path, 60.0)
+    source = Demuxer(path, 60.0)
     begun = time.perf_counter()
     came = source.plainly(wanted)
     spent = time.perf_counter() - begun
