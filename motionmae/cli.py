@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from typing import Any, get_args, get_type_hints
 
@@ -17,6 +17,7 @@ import tyro
 
 from motionmae import __version__
 from motionmae.config import check
+from motionmae.config.idle import idle
 from motionmae.errors import MotionMAEError
 from motionmae.presets import COMMANDS
 
@@ -103,8 +104,19 @@ def parse(args: list[str]) -> tuple[str, Any]:
         config = tyro.cli(type(default), default=default, args=rest, prog=prog, description=about)
     finally:
         sys.stdout.flush()  # a help page ends the program
+    typed = {arg[2:].partition("=")[0].replace("-", "_") for arg in rest if arg.startswith("--")}
+    config = closed(config, typed)
     check(config)
+    for sentence in idle(config, typed):
+        print(f"motionmae: {sentence}", file=sys.stderr, flush=True)
     return command, config
+
+
+def closed(config: Any, typed: set[str]) -> Any:
+    """The config in which no option that was typed is open; epochs are a way to say steps."""
+    typed = typed | ({"optim.steps"} if "optim.epochs" in typed else set())
+    left = tuple(name for name in getattr(config, "open", ()) if name not in typed)
+    return replace(config, open=left) if hasattr(config, "open") else config
 
 
 def switches(config: Any, prefix: str = "") -> Iterator[str]:

@@ -59,6 +59,9 @@ class Command:
     choices: dict[str, Any]
 
 
+OPEN = ("optim.batch", "optim.steps", "run.micro_batch", "data.workers", "data.prefetch")
+"""What published recipes leave to the videos and the machine (`training/settling.py`), unless it is typed."""
+
 # Published pretraining recipes (VideoMAE, arXiv 2203.12602, and its repository).
 RECIPES: dict[str, Pretrain] = {
     "ssv2": Pretrain(data=Data(stride=2, flip=False)),
@@ -84,7 +87,10 @@ def _pretrain() -> dict[str, Pretrain]:
     for recipe, config in RECIPES.items():
         configs |= {recipe: replace(config, model=SIZES["base"])}
         configs |= {f"{recipe}-{size}": replace(config, model=SIZES[size]) for size in ("small", "large", "huge")}
-    return {name: replace(config, run=Run(out=f"runs/pretrain-{name}")) for name, config in configs.items()}
+    return {
+        name: replace(config, run=Run(out=f"runs/pretrain-{name}"), open=() if name == "tiny" else OPEN)
+        for name, config in configs.items()
+    }
 
 
 def _measured(kind: type[Any]) -> dict[str, Any]:
@@ -95,6 +101,7 @@ def _measured(kind: type[Any]) -> dict[str, Any]:
             data=replace(config.data, workers=1, cache=False),
             optim=replace(config.optim, batch=8),
             run=Run(),
+            open=(),
         )
         for name, config in _as(kind).items()
     }
@@ -174,7 +181,12 @@ FINETUNE: dict[str, Finetune] = {
 
 def _finetune() -> dict[str, Finetune]:
     return {
-        name: replace(config, run=replace(config.run, out=f"runs/finetune-{name}")) for name, config in FINETUNE.items()
+        name: replace(
+            config,
+            run=replace(config.run, out=f"runs/finetune-{name}"),
+            open={"tiny": (), "custom": OPEN[3:]}.get(name, OPEN),
+        )
+        for name, config in FINETUNE.items()
     }
 
 

@@ -186,17 +186,24 @@ class Progress:
     """One calm line with the time left: rewritten in place on a terminal, a plain line at each `show` when piped."""
 
     def __init__(self, total: int, done: int = 0, speak: bool = True):
-        self.total, self.first, self.begun, self.speak = total, done, time.perf_counter(), speak
+        self.total, self.first, self.speak = total, done, speak
+        self.begun = self.shown = time.perf_counter()
         self.live = speak and sys.stdout.isatty()
         self.open, self.line = False, ""
 
     def start(self) -> None:
         """Count the time from now on: what came before the first step is not repeated in those to come."""
-        self.begun = time.perf_counter()
+        self.begun = self.shown = time.perf_counter()
+
+    def beat(self, done: int) -> None:
+        """Show the state where nothing was shown for a second, or for ten where the output is piped."""
+        if self.speak and time.perf_counter() - self.shown > (1 if self.live else 10):
+            self.show(done, "")
 
     def show(self, done: int, text: str) -> None:
         """Show the state after `done` of `total` steps; `line` is what is shown."""
-        spent = time.perf_counter() - self.begun
+        self.shown = time.perf_counter()
+        spent = self.shown - self.begun
         left = spent / max(1, done - self.first) * (self.total - done)
         self.line = f"{done}/{self.total}  {text}  {clock(left)} left"
         if self.live:

@@ -249,7 +249,9 @@ def test_published_recipes_augment_and_a_step_with_all_of_it_is_finite(videos, t
     )
     finetune.run(replace(config, data=replace(config.data, test="", area=(0.3, 1.0), repeats=2)))
     log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert 0 < log[-1]["loss"] < 1
+    assert 0 < log[0]["loss"] < 1
+    parted = (tmp_path / "run" / "split.csv").read_text()  # no test was named: a fifth of each class is drawn
+    assert (parted.count(",train"), parted.count(",test")) == (12, 4)
 
 
 def test_the_final_test_is_that_of_the_running_mean_where_there_is_one(videos, tmp_path):

@@ -83,9 +83,9 @@ def test_auto_takes_the_largest_micro_batch_that_fits(monkeypatch):
         monkeypatch.setattr(
             rehearsal, "available", lambda device, r=room: (one + (r - 1) * (two - one) + 1) / rehearsal.ROOM
         )
-        assert rehearsal.fitting(module, batch, 24, 1, runs.CPU) == expected
+        assert rehearsal.fitting(module, batch, 24, 1, runs.CPU)[0] == expected
     monkeypatch.setattr(rehearsal, "available", lambda device: 0)
-    assert rehearsal.fitting(module, batch, 24, 2, runs.CPU) == 2  # the smallest there is, whole repeats
+    assert rehearsal.fitting(module, batch, 24, 2, runs.CPU)[0] == 2  # the smallest there is, whole repeats
 
 
 def test_a_batch_that_does_not_fit_is_named():

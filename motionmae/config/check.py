@@ -86,6 +86,8 @@ def _loss(loss: Loss) -> Iterator[tuple[str, str]]:
 def _optim(optim: Optim) -> Iterator[tuple[str, str]]:
     if optim.kind == "muon" and not 0 < optim.lr <= 10:
         yield "lr", f"must be above 0 and at most 10 with muon, it is {optim.lr:g}"
+    if optim.steps is not None and optim.tail >= optim.steps:
+        yield "tail", f"must be less than the steps, {optim.steps}, it is {optim.tail}"
 
 
 def _pretrain(config: Pretrain) -> Iterator[tuple[str, str]]:

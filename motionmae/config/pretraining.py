@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, Suppress, arg
 
 from motionmae.config.bounds import COUNT, HEADS, PIXELS, SEED, SOME, Bounds
 from motionmae.config.data import Data
@@ -17,6 +17,13 @@ from motionmae.config.run import Compute, Optim, Run
 class Pretrain:
     """Learn an encoder from unlabelled videos by reconstructing masked appearance and motion."""
 
+    init: str = ""
+    """A run folder or checkpoint to start from: ours, VideoMAE's, transformers', or an encoder alone. It brings its own
+    model; heads that it lacks, or that predict other numbers, start anew. By default all starts anew."""
+    heads: Annotated[int | None, HEADS] = None
+    """Attention heads of the encoder, where a foreign --init does not say."""
+    decoder_heads: Annotated[int | None, HEADS] = None
+    """Attention heads of its decoder, where a foreign --init does not say."""
     model: Model = field(default_factory=Model)
     mask: Mask = field(default_factory=Mask)
     target: Target = field(default_factory=Target)
@@ -26,6 +33,8 @@ class Pretrain:
     run: Run = field(default_factory=Run)
     seed: Annotated[int, SEED] = 0
     """Seed of the weights, the order of the videos, the crops and the masks."""
+    open: Annotated[tuple[str, ...], Suppress] = ()
+    """Options that suit themselves to the videos and the machine; one that is typed is none of them."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, Suppress, arg
 
 from motionmae.config.bounds import COUNT, FRAMES, HEADS, PIXELS, RATE, SEED, SHARE, SOME, Bounds
 from motionmae.config.data import Augment, Data, Sampling, Short
@@ -21,9 +21,14 @@ class Labelled(Data):
     """From videos of known classes to clips."""
 
     test: str = ""
-    """Videos to test on: what `path` may be, with the same classes."""
+    """Videos to test on: what `path` may be, with the same classes. By default the part of the list of `path` whose
+    column "split" says test; without one a fifth of each class, or whole groups of its column "group", drawn by the
+    seed."""
     test_split: str = ""
     """Part of a list to test on, as `split` is that to train on; of the list of `path` where `test` is not given."""
+    leave_out: str = ""
+    """Instead of a test: a value of the column "group" of the list of `path` (a person, a camera), whose videos are
+    tested on and not learnt from."""
     fraction: Annotated[float, SHARE] = 1.0
     """Share of the training videos of each class that is used, at least one; drawn by the seed."""
     frames: Annotated[int | None, FRAMES] = None
@@ -49,7 +54,9 @@ class ProbeData(TestData):
     """Labelled videos to fit the probes on, and others to test them on."""
 
     test: str = ""
-    """Videos to test on: what `path` may be, with the same classes."""
+    """Videos to test on: what `path` may be, with the same classes. By default the part of the list of `path` whose
+    column "split" says test; without one a fifth of each class, or whole groups of its column "group", drawn by the
+    seed."""
     test_split: str = ""
     """Part of a list to test on; of the list of `path` where `test` is not given."""
     val_split: str = ""
@@ -123,6 +130,8 @@ class Finetune:
     """Names of the classes, in the order of the scores; by default those found under --data.path, sorted."""
     seed: Annotated[int, SEED] = 0
     """Seed of a new model's weights, the order of the videos, the crops, the mixing and the fraction."""
+    open: Annotated[tuple[str, ...], Suppress] = ()
+    """Options that suit themselves to the videos and the machine; one that is typed is none of them."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,10 @@ class Optim:
     epochs: Annotated[float, Bounds(0, 1e9, above=True)] = 800.0
     """Passes over the videos."""
     steps: Annotated[int | None, COUNT] = None
-    """Optimiser steps, instead of epochs; the warm-up keeps its share."""
+    """Optimiser steps, instead of epochs; the warm-up keeps its share. They may be raised on a run that is under way or
+    finished."""
+    tail: Annotated[int, SOME] = 0
+    """Steps at the end that stay at the lowest rate: as many as are added to a run keep the rates that it had."""
     lr: Annotated[float, Bounds(0, 1000)] = 1.5e-4
     """Peak learning rate for 256 clips; the run's peak is this times batch / 256."""
     lr_hidden: Annotated[float, Bounds(0, 1, above=True)] = 0.01

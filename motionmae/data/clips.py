@@ -5,6 +5,7 @@ Not on the number of workers or ranks, nor on what was read before: so a run can
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -238,6 +239,24 @@ class Clips(Dataset[Any]):
             return crop_box(height, width, draws.crop, data.scales)
 
         return box, data.flip and draws.mirror < 0.5
+
+
+def told_short(dataset: Clips, most: int = 8) -> str:
+    """A sentence where some of the first videos are shorter than a clip; nothing for uniform sampling and rates."""
+    data, span, lengths = dataset.data, dataset.offsets[-1] + 1, []
+    if data.sampling == "uniform" or data.fps is not None:
+        return ""
+    for file in dataset.files[:most]:
+        with contextlib.suppress(VideoError), open_video(file) as video:
+            lengths.append(len(video))
+    short = [length for length in lengths if length < span]
+    if not short:
+        return ""
+    frozen = "starts again" if data.short == "loop" else "holds its last frame"
+    return (
+        f"{len(short)} of {len(lengths)} videos looked at are shorter than a clip, which spans {span} frames: one of "
+        f"{min(short)} frames {frozen} (--data.stride {data.stride} is from one frame of a clip to the next)"
+    )
 
 
 class Views(Dataset[list[Sample]]):

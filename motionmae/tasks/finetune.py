@@ -14,7 +14,7 @@ import torch
 from motionmae import runtime
 from motionmae.config import Augment, Compute, Data, Finetune, Viewing, check
 from motionmae.data import transforms
-from motionmae.data.clips import Clips
+from motionmae.data.clips import Clips, told_short
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.metrics import top_k
 from motionmae.evaluation.recognition import Labels, labelled, summary
@@ -22,12 +22,13 @@ from motionmae.inference.views import View, as_views, examine, fits, watch
 from motionmae.inference.views import settle as settle_views
 from motionmae.library.classes import number, share
 from motionmae.library.sources import Videos, find
+from motionmae.library.splitting import apart, write_split
 from motionmae.models import weights
 from motionmae.models.classifier import Classifier, read_classifier
 from motionmae.objectives.classification import AugmentClips, Classification
 from motionmae.report import evaluation as report
 from motionmae.runtime import Runtime
-from motionmae.training import optim
+from motionmae.training import optim, settling
 from motionmae.training.learning import learn
 
 WATCHED = 256  # videos of the test set that are looked at during training, once each
@@ -52,29 +53,39 @@ def run(config: Finetune) -> None:
         raise MotionMAEError(
             f"--data.path {config.data.path}: fine-tuning needs the class of every video: class folders, or a list"
         )
-    tests = find(testing(config.data)) if config.data.test or config.data.test_split else None
-    if not fit_videos(config, videos, tests):
+    if config.data.test or config.data.test_split:
+        tests, said = find(testing(config.data)), ""
+    else:
+        videos, tests, said = apart(config.data, videos, config.data.leave_out, config.seed)
+    if not fit_videos(config, videos, tests if tests.paths else None, said):
         raise KeyboardInterrupt
 
 
-def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None) -> bool:
-    """Fine-tune on these videos; True when the run is finished, False when the user stopped it."""
+def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None, how: str = "") -> bool:
+    """Fine-tune on these videos; True when the run is finished, False when the user stopped it. `how` says how they
+    and those of the test were told apart, where they were; split.csv in the run folder says which are which then."""
     here = runtime.start(config.run)
     with runtime.leaving(here):
         settled = settle(config, videos.labels)
         config = settled.config
         labels, _ = number(videos.labels, config.classes)
         kept = share(labels, config.data.fraction, config.seed)
+        config, few = settling.settle(config, len(kept), here.ranks)
+        settled = settled._replace(config=config)
         dataset = clips_of(settled, [videos.paths[at] for at in kept], [labels[at] for at in kept])
         test = None if tests is None else labelled(tests, config.classes, config.data.test)
-        classifier = build(config, settled.start)
+        classifier, short = build(config, settled.start), told_short(dataset)
         objective = Classification(classifier, config.mix, augmentation(config.augment), config.data.repeats)
         look = None if test is None else watching(settled, classifier, test, here)
 
         def about(plan: optim.Plan) -> str:
-            return describe(config, plan, classifier, videos, len(dataset), here)
+            return "\n".join(
+                filter(None, (describe(config, plan, classifier, videos, len(dataset), here), how, few, short))
+            )
 
         done = learn(config, objective, dataset, here, about, look, config.layer_decay)
+        if how and tests is not None and here.main and not config.run.replay:
+            write_split(Path(config.run.out) / "split.csv", videos, tests)
         if done and test is not None and not config.run.replay:
             final, _ = read_classifier(config.run.out)  # with optim.ema these are the weights' running mean
             folder, found = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +14,20 @@ from torch import Tensor
 
 from motionmae import runtime
 from motionmae.config import Pretrain, check
-from motionmae.data.clips import Clips, pretraining_offsets
+from motionmae.data.clips import Clips, pretraining_offsets, told_short
 from motionmae.data.loading import collate
+from motionmae.errors import MotionMAEError
 from motionmae.evaluation import probing
 from motionmae.library.classes import number
 from motionmae.library.sources import Videos, find
+from motionmae.models import weights
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.tokens import grid_of
 from motionmae.objectives import masking
 from motionmae.objectives.reconstruction import Reconstruction, heads_of
 from motionmae.report.pictures import save_animation, side_by_side
 from motionmae.runtime import Runtime
-from motionmae.training import optim
+from motionmae.training import optim, settling
 from motionmae.training.learning import learn
 
 LOOKED_AT = 256
@@ -45,11 +48,18 @@ def fit_videos(config: Pretrain, videos: Videos) -> bool:
     """
     here = runtime.start(config.run)
     with runtime.leaving(here):
+        config, settled = settling.settle(config, len(videos.paths), here.ranks)
+        config, start = begin(config)
         dataset, objective = clips_of(config, videos.paths), build(config)
+        said = [
+            told_short(dataset),
+            settled,
+            "" if start is None else start_from(objective.autoencoder, start, config.init),
+        ]
         inspect = inspection(config, objective, dataset, videos.labels, here)
 
         def about(plan: optim.Plan) -> str:
-            return describe(config, plan, objective, videos.told(), here)
+            return "\n".join(filter(None, (describe(config, plan, objective, videos.told(), here), *said)))
 
         return learn(config, objective, dataset, here, about, inspect)
 
@@ -69,6 +79,39 @@ def build(config: Pretrain) -> Reconstruction:
     autoencoder = MotionMAE(config.model, heads_of(config.loss, config.target, config.model.cube))
     autoencoder.recompute(config.run.checkpointing)
     return Reconstruction(autoencoder, config.mask, config.target, config.loss)
+
+
+def begin(config: Pretrain) -> tuple[Pretrain, weights.Checkpoint | None]:
+    """The config with the model of what it starts from, and that."""
+    if not config.init:
+        return config, None
+    found = weights.read(config.init, config.heads, decoder_heads=config.decoder_heads)
+    decoded = any(name.startswith("decoders.") for name in found.state)
+    model = replace(
+        found.model,
+        norm=True,
+        size=found.model.size or config.model.size,
+        decoder=found.model.decoder if decoded else config.model.decoder,
+    )
+    return replace(config, model=model), found
+
+
+def start_from(autoencoder: MotionMAE, found: weights.Checkpoint, path: str) -> str:
+    """Give an autoencoder of the checkpoint's model all weights of it that fit; a sentence that says what starts anew.
+
+    Raises MotionMAEError where the encoder does not fit but for its last norm, which fine-tuned models lack.
+    """
+    state = autoencoder.state_dict()
+    fitting = {name: v for name, v in found.state.items() if name in state and v.shape == state[name].shape}
+    fresh = [name for name in state if name not in fitting]
+    lacking = [name for name in fresh if name.startswith("encoder.") and not name.startswith("encoder.norm.")]
+    if lacking:
+        raise MotionMAEError(f"--init {path}: lacks {lacking[0]} of the shape {tuple(state[lacking[0]].shape)}")
+    autoencoder.load_state_dict(state | fitting)
+    anew = sorted({re.sub(r"\.(weight|bias)$", "", name) for name in fresh})
+    whole = "the decoder" if not any(name.startswith("decoders.") for name in fitting) else ""
+    what = whole or ", ".join(anew)
+    return f"starts from {path}{f'; new: {what}' if what else ', decoder and heads included'}"
 
 
 def describe(config: Pretrain, plan: optim.Plan, objective: Reconstruction, told: str, here: Runtime) -> str:

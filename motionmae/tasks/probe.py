@@ -28,6 +28,7 @@ from motionmae.files import replacing, write_json
 from motionmae.inference.views import View, as_views, settle, watch
 from motionmae.library.classes import share
 from motionmae.library.sources import column, find
+from motionmae.library.splitting import apart
 from motionmae.library.tars import holder
 from motionmae.models import weights
 from motionmae.models.encoder import VideoEncoder
@@ -45,7 +46,9 @@ def run(config: Probe) -> dict[str, Any]:
     with runtime.leaving(here):
         encoder, made_with = encoder_of(config)
         view = settle(config.views, made_with, encoder.config)
-        videos, folds = sources(config)
+        videos, folds, how = sources(config)
+        if how:
+            here.say(how)
         name = "probe-untrained" if config.untrained else "probe"
         folder = Path(config.out) if config.out else runtime.beside(config.model, name)
         seen = features(encoder, videos.files, view, config, here, folder / "features.safetensors")
@@ -61,8 +64,9 @@ def run(config: Probe) -> dict[str, Any]:
         return content
 
 
-def sources(config: Probe) -> tuple[Labels, list[Fold]]:
-    """All videos, and their rows to fit on, to choose by and to test on: one fold, or one for each group."""
+def sources(config: Probe) -> tuple[Labels, list[Fold], str]:
+    """All videos, and their rows to fit on, to choose by and to test on: one fold, or one for each group; and how those
+    to test on were told apart where nobody named them."""
     asked = config.data
     data = Data(path=asked.path, root=asked.root, split=asked.split)
     videos = find(data)
@@ -70,16 +74,21 @@ def sources(config: Probe) -> tuple[Labels, list[Fold]]:
     if len(train.names) < 2:
         raise MotionMAEError(f"--data.path {asked.path}: a probe needs two classes, it has {train.names}")
     if asked.leave:
-        return train, leave_out(column(data, asked.leave, videos.paths))
+        return train, leave_out(column(data, asked.leave, videos.paths)), ""
     if not (asked.test or asked.test_split):
-        raise MotionMAEError("--data.test names the videos to test on; a probe is not tested on what it was fitted on")
+        videos, test, how = apart(data, videos, "", config.seed)
+        if not test.paths:
+            raise MotionMAEError(
+                f"--data.test names the videos to test on: --data.path {data.path} has too few to part"
+            )
+        train = labelled(videos, train.names, asked.path)
+    else:
+        place, how = replace(data, path=asked.test or asked.path, split=asked.test_split), ""
+        test = find(place)
     parts = [train]
-    for named, place in (
-        (asked.val_split, replace(data, split=asked.val_split)),
-        (True, replace(data, path=asked.test or asked.path, split=asked.test_split)),
-    ):
-        if named:
-            parts.append(labelled(find(place), train.names, place.path))
+    if asked.val_split:
+        parts.append(labelled(find(replace(data, split=asked.val_split)), train.names, asked.path))
+    parts.append(labelled(test, train.names, asked.test or asked.path))
     files = [file for part in parts for file in part.files]
     numbers = [number for part in parts for number in part.numbers]
     used = [torch.tensor(share(part.numbers, asked.fraction, config.seed)) for part in parts[:-1]]
@@ -88,8 +97,8 @@ def sources(config: Probe) -> tuple[Labels, list[Fold]]:
     else:
         rows = probing.held_out(torch.tensor(train.numbers)[used[0]], HELD, config.seed)
         kept, held = used[0][rows[0]], used[0][rows[1]]
-    test = torch.arange(len(files) - len(parts[-1].files), len(files))
-    return Labels(files, numbers, train.names), [Fold(kept, held, test)]
+    tested = torch.arange(len(files) - len(parts[-1].files), len(files))
+    return Labels(files, numbers, train.names), [Fold(kept, held, tested)], how
 
 
 def encoder_of(config: Probe) -> tuple[VideoEncoder | Pixels, dict[str, Any]]:

@@ -12,7 +12,7 @@ from motionmae.config import Finetune, Pretrain
 from motionmae.data.clips import Clips
 from motionmae.data.loading import Order, collate, loader, within
 from motionmae.runtime import Runtime
-from motionmae.training import health, loop, optim, rehearsal
+from motionmae.training import health, loop, optim, rehearsal, settling
 
 
 def learn(
@@ -27,8 +27,9 @@ def learn(
     """Train the objective on the clips of a data set in the run folder `config.run.out`, or go on there.
 
     True when the run is finished, False when the user stopped it. `describe(plan)` says what is about to happen. With
-    `config.run.replay` a dump's bad steps are run again instead.
+    `config.run.replay` a dump's bad steps are run again instead. What the config has open still is settled here.
     """
+    asked, config = config, replace(config, open=())
     run, data, repeats = config.run, config.data, config.data.repeats
     plan = optim.plan(config.optim, run, len(dataset), repeats, here.ranks)
 
@@ -41,10 +42,17 @@ def learn(
         health.replay(objective, lambda step, micro: batches(step, replace(plan, micro=micro)), config, here)
         return True
     example = collate([dataset[(0, 0)]])  # a set that cannot be read at all is found before anything is written
+    expected = ""
+    if run.micro_batch == "auto" or ("run.micro_batch" in asked.open and run.parallel != "fsdp"):
+        micro, found = rehearsal.fitting(objective, example, plan.micro, repeats, here)
+        plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
+        settling.allow(found, plan, asked, here)
+        expected = f"one clip says: {rehearsal.expectation(found, plan, 0)}"
+        if run.micro_batch != "auto":
+            config = replace(config, run=replace(run, micro_batch=micro))
+    if "data.prefetch" in asked.open:
+        config = replace(config, data=settling.ahead(config.data, example["clip"][0].nbytes * plan.micro))
     with loop.open_folder(config, here):
-        if run.micro_batch == "auto":
-            micro = rehearsal.fitting(objective, example, plan.micro, repeats, here)
-            plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
         data, said = within(config.data, example["clip"][0].nbytes * plan.micro)
-        about = "\n".join(filter(None, (describe(plan), said)))
+        about = "\n".join(filter(None, (describe(plan), said, expected)))
         return loop.fit(objective, lambda step: batches(step, plan), plan, here, config, inspect, layer_decay, about)

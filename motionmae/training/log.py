@@ -20,7 +20,21 @@ from motionmae.runtime import Progress, Runtime
 from motionmae.training.checkpoint import alone
 
 # What may change between a run and its resumption without changing what is learnt.
-FREE = ("run.", "data.workers", "data.patience", "data.prefetch", "data.cache", "data.path", "data.root", "data.test")
+FREE = (
+    "open",
+    "run.",
+    "data.workers",
+    "data.patience",
+    "data.prefetch",
+    "data.cache",
+    "data.path",
+    "data.root",
+    "data.test",
+)
+
+
+# What may be raised on a run that is under way or finished, and the tail that goes with it.
+LENGTH = ("steps", "epochs", "tail")
 
 
 class Log:
@@ -72,6 +86,11 @@ class Log:
         with self._aloud():
             self.progress.show(step, summary(shown))
         self._keep(self.progress.line)
+
+    def beat(self, step: int) -> None:
+        """A sign of life where no reading has been shown for a while."""
+        with self._aloud():
+            self.progress.beat(step)
 
     def say(self, message: str) -> None:
         """A message on lines of its own, on the console and in log.txt; nothing where it is empty."""
@@ -151,13 +170,31 @@ def _take(file: Path, config: Any, runtime: Runtime) -> None:
     folder, settings = file.parent, plain(config)
     if file.exists():
         if any(folder.glob("checkpoints/step-*")):
-            same_config(
-                completed(config, read_json(file)), settings, f"{folder} holds a run", "choose another --run.out"
-            )
+            before = completed(config, read_json(file))
+            if isinstance(before, dict) and (said := _longer(before, settings)):
+                runtime.say(f"{folder}: {said}")
+                before["optim"] |= {name: settings["optim"][name] for name in LENGTH}
+            same_config(before, settings, f"{folder} holds a run", "choose another --run.out")
         elif read_text(file, "replace") != json_text(settings):
             runtime.say(f"{folder}: a start of another config had saved no checkpoint there; its place is taken")
     write_json(file, settings)
     write_json(folder / "about.json", provenance.here())
+
+
+def _longer(before: dict[str, Any], settings: dict[str, Any]) -> str:
+    """What is said of a run that is made longer; nothing where it is not, or is made shorter."""
+    old, new = before.get("optim") or {}, settings.get("optim") or {}
+    kind = "steps" if new.get("steps") else "epochs"
+    there, here = old.get(kind) or 0, new.get(kind) or 0
+    if here <= there or (kind == "epochs" and old.get("steps")):
+        return ""
+    added = f"{here - there:g}" if kind == "steps" and there else "as many as are added"
+    rates = (
+        f"the last {new['tail']} steps stay at the lowest rate"
+        if new.get("tail")
+        else f"the cosine now ends there, so the rate rises at first (--optim.tail {added} keeps the rates it had)"
+    )
+    return f"--optim.{kind} {here:g} in place of {f'{there:g}' if there else 'epochs'}: {rates}"
 
 
 def same_config(before: dict[str, Any], settings: dict[str, Any], where: str, advice: str) -> None:

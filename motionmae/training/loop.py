@@ -121,6 +121,8 @@ class Course:
             last = stop or done == plan.steps
             if last or done % run.log_every == 0:
                 self.read(done, meter, rate, budget, plateaus)
+            else:
+                self.log.beat(done)
             if last or done % run.inspect_every == 0:
                 self.examine(done)
                 meter.resume()

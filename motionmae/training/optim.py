@@ -48,7 +48,7 @@ def plan(optim: Optim, run: Run, videos: int, repeats: int, ranks: int) -> Plan:
             f"--run.micro-batch {micro} must divide the batch of a rank, {share}, and be whole repeats of {repeats}"
         )
     steps = optim.steps if optim.steps is not None else math.ceil(optim.epochs * videos * repeats / optim.batch)
-    warmup = round(steps * (0.1 if endless(optim) else optim.warmup_epochs / optim.epochs))
+    warmup = round(max(1, steps - optim.tail) * (0.1 if endless(optim) else optim.warmup_epochs / optim.epochs))
     return Plan(steps, warmup, optim.batch, micro, share // micro, ranks, optim.lr * optim.batch / 256, videos)
 
 
@@ -76,7 +76,8 @@ def told(plan: Plan, optim: Optim) -> str:
 
 
 def learning_rate(step: int, plan: Plan, optim: Optim) -> float:
-    """The rate of step 0 … steps - 1: a line up to the peak, then half a cosine down (Loshchilov, 2016, 1608.03983).
+    """The rate of step 0 … steps - 1: a line up to the peak, then half a cosine down (Loshchilov, 2016, 1608.03983),
+    which ends `optim.tail` steps before the run does.
 
     All three rates are for 256 clips and are multiplied by batch / 256, as in VideoMAE's code (`run_mae_pretraining.py`
     and `run_class_finetuning.py`: lr, min_lr, warmup_lr).
@@ -84,7 +85,7 @@ def learning_rate(step: int, plan: Plan, optim: Optim) -> float:
     start, end = optim.lr_start * plan.batch / 256, optim.lr_end * plan.batch / 256
     if step < plan.warmup:
         return start + (plan.lr - start) * step / plan.warmup
-    done = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
+    done = min(1.0, (step - plan.warmup) / max(1, plan.steps - optim.tail - plan.warmup))
     return end + (plan.lr - end) * 0.5 * (1 + math.cos(math.pi * done))
 
 

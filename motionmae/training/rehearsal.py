@@ -121,30 +121,39 @@ def multiplies_bf16() -> bool:
     return not {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}.isdisjoint(flags)
 
 
-def fitting(module: nn.Module, example: dict[str, Any], share: int, repeats: int, runtime: Runtime) -> int:
-    """The largest micro-batch that fits: it divides `share`, a rank's batch, and is a multiple of `repeats`.
+def fitting(
+    module: nn.Module, example: dict[str, Any], share: int, repeats: int, runtime: Runtime
+) -> tuple[int, Rehearsal]:
+    """The largest micro-batch that fits, and what one will take: it divides `share`, a rank's batch, and is a multiple
+    of `repeats`.
 
     On CUDA sizes are tried upwards; elsewhere two small ones tell what a clip needs. All ranks take the smallest found.
     """
     module = module.to(runtime.device).train()
     sizes = [size for size in range(repeats, share + 1, repeats) if share % size == 0]
-    limit, best, needed = available(runtime.device) * ROOM, sizes[0], []
+    limit, best = available(runtime.device) * ROOM, sizes[0]
+    needed: list[tuple[int, Rehearsal]] = []
     for size in sizes:
         try:
-            needed.append((size, rehearse(module, _times(example, size), runtime, warm=False).memory))
+            needed.append((size, rehearse(module, _times(example, size), runtime, warm=False)))
         except MotionMAEError:
             break
-        if needed[-1][1] > limit:
+        if needed[-1][1].memory > limit:
             break
         best = size
         if runtime.device.type != "cuda" and len(needed) == 2:
-            (small, low), (large, high) = needed
+            (small, low), (large, high) = ((size, found.memory) for size, found in needed)
             each = max(1.0, (high - low) / (large - small))
             best = max(size for size in sizes if size <= large or low + each * (size - small) <= limit)
             break
     if runtime.device.type == "cuda":
         torch.cuda.empty_cache()
-    return parallel.smallest(best, runtime)
+    best = parallel.smallest(best, runtime)
+    if not needed:
+        return best, Rehearsal(0.0, 0)
+    (first, one), (last, many) = needed[0], needed[-1]
+    each = (many.memory - one.memory) / max(1, last - first)
+    return best, Rehearsal(many.seconds / last * best, round(one.memory + each * (best - first)))
 
 
 def available(device: torch.device) -> int:
