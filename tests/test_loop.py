@@ -224,7 +224,9 @@ def _await(file: Path) -> None:
 
 def _await_a_step(folder: Path) -> None:
     _await(folder / "metrics.jsonl")
+    end = time.monotonic() + 240
     while not (folder / "metrics.jsonl").read_text():
+        assert time.monotonic() < end, f"no step in {folder}"
         time.sleep(0.01)
 
 

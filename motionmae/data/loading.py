@@ -29,9 +29,10 @@ from motionmae.errors import MotionMAEError
 from motionmae.video import origin
 from motionmae.video.origin import WINDOW
 
-LOOK, SILENT = 15, 5
-"""Seconds of waiting for a batch after which one looks whether workers are alive, and how many such looks may find
-nothing read: longer together than the minute that one read may take."""
+LOOK, SILENT, STARTING = 15, 5, 20
+"""Seconds of waiting for a batch after which one looks whether workers are alive; how many such looks may find nothing
+read: longer together than the minute that one read may take; and how many may find that no worker has started yet,
+which on a busy machine is minutes of imports."""
 SHARED = "/dev/shm"
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
@@ -145,7 +146,7 @@ def loader(
         num_workers=data.workers,
         collate_fn=collate,
         pin_memory=pin,
-        worker_init_fn=partial(_start_worker, addresses=origin.told()) if data.workers else None,
+        worker_init_fn=partial(_start_worker, addresses=origin.told(), beats=beating.beats) if data.workers else None,
         **many,
     )
     with _held_back():
@@ -185,7 +186,7 @@ def _next(iterator: Iterator[dict[str, Tensor]], beating: Beating) -> dict[str, 
                 ) from error
             before, sign = sign, beating.sign()
             silent = silent + 1 if sign == before else 0
-            if silent >= SILENT:
+            if silent >= (SILENT if sign else STARTING):
                 raise MotionMAEError(
                     f"the {len(beating.beats)} processes that read clips have read nothing for {silent * LOOK:g} s: "
                     f"the storage hangs, or {SHARED} is too small for --data.workers and --data.prefetch"
@@ -213,7 +214,8 @@ def _kill(workers: Sequence[Any]) -> None:
                 worker.kill()
 
 
-def _start_worker(worker: int, addresses: Mapping[str, tuple[str, float]]) -> None:
+def _start_worker(worker: int, addresses: Mapping[str, tuple[str, float]], beats: Tensor) -> None:
+    beats[worker] += 1
     origin.learn(addresses)
     torch.set_num_threads(1)  # a worker's parallelism is the other workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
