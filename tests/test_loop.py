@@ -267,7 +267,7 @@ def _strike() -> int:
 
 def test_a_stop_while_workers_start_is_not_their_affair():
     process = runs.start(_strike)
-    process.join(60)
+    process.join(240)
     assert process.exitcode == 0
 
 
