@@ -111,6 +111,10 @@ class SegmentVideo:
     are joined by a slash: FRAME:x,y/FRAME:x,y."""
     names: tuple[str, ...] = ()
     """What the objects 1, 2, … are called in areas.csv and on the page."""
+    pick: bool = False
+    """Point at objects in a page on this machine instead of typing pixels; it begins with what is given beside it."""
+    browser: bool = True
+    """With --pick, open the page; without, only its address is printed (for ssh forwarding)."""
     at: Annotated[int, SOME] = 0
     """The frame, counted from 0, that the mask, boxes, polygons or points belong to; followed both ways from there."""
     features: Features = field(default_factory=Features)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motionmae.config import SegmentDavis, SegmentScore, SegmentVideo
-from motionmae.tasks.segment import davis, score, video
+from motionmae.tasks.segment import davis, pick, score, video
 
 
 def run(config: SegmentDavis | SegmentVideo | SegmentScore) -> None:
@@ -11,6 +11,6 @@ def run(config: SegmentDavis | SegmentVideo | SegmentScore) -> None:
     if isinstance(config, SegmentDavis):
         davis.run(config)
     elif isinstance(config, SegmentVideo):
-        video.run(config)
+        (pick if config.pick else video).run(config)
     else:
         score.run(config)
