@@ -172,6 +172,7 @@ def test_a_run_gives_what_the_command_that_it_shows_gives(client, tmp_path):
         archive.extractall(tmp_path / "page")
     typed = shlex.split(state["command"])
     assert typed[0] == "motionmae"
+    assert "--names" in typed
     for number, words in enumerate(
         (typed[1:], ["segment", "video", str(tmp_path / "v.mp4"), "--box", "8,24,24,40", *SMALL])
     ):

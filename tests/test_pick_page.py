@@ -159,6 +159,7 @@ def test_a_box_drawn_in_the_page_gives_the_masks_of_the_command(tmp_path, served
         assert browser.value("drawing.frames[0].shapes.length") == 1
         browser.value("document.querySelector('#run').click()")
         browser.until("run.run === 1 && !run.running")
+        assert browser.value("getComputedStyle(document.querySelector('#nothing')).display") == "none"
         assert browser.value("run.error") == ""
         assert browser.until("document.querySelector('#found').naturalWidth") == SIDE
         by_hand = ["segment", "video", str(tmp_path / "v.mp4"), "--box", "8,24,24,40"]

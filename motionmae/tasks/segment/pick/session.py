@@ -44,7 +44,7 @@ class Session:
         points = given_points(config, footage.frames)
         objects = max([int(mask[mask != VOID].max(initial=1)) for mask in masks.values()], default=1)
         self.content: dict[str, Any] = EMPTY | {
-            "names": [*config.names, *(f"object {label}" for label in range(len(config.names) + 1, objects + 1))],
+            "names": [*config.names, *called(len(config.names) + 1, objects)],
             "frames": {str(number): {"base": 0, "shapes": []} for number in masks},
             "points": [{str(number): place for number, place in point.items()} for point in points],
         }
@@ -93,11 +93,12 @@ class Session:
     def as_typed(self, drawing: Drawing, given: Given) -> SegmentVideo:
         """The config of the command that does the same without the page."""
         most = max((int(mask[mask != VOID].max(initial=0)) for mask in given.masks.values()), default=0)
+        names = drawing.names[:most]
         return replace(
             self.config,
             mask=tuple(f"{number}:{self.out / 'labels' / f'{number:05d}.png'}" for number in sorted(given.masks)),
             points=tuple("/".join(f"{number}:{x:g},{y:g}" for number, (x, y) in p.items()) for p in given.points),
-            names=drawing.names[:most],
+            names=() if names == called(1, most) else names,
             out=str(self.out),
             box=(),
             polygon=(),
@@ -156,6 +157,11 @@ class Session:
     def file(self, name: str) -> Path | None:
         """Where a result of the latest whole run lies."""
         return self.out / name if name in FILES and name in self.made else None
+
+
+def called(first: int, last: int) -> tuple[str, ...]:
+    """What objects are called for want of a name."""
+    return tuple(f"object {label}" for label in range(first, last + 1))
 
 
 def command(config: SegmentVideo) -> str:
