@@ -141,10 +141,10 @@ def jpeg(pixels: np.ndarray) -> Response:
     return picture(image, "JPEG")
 
 
-def picture(image: Image.Image, kind: str) -> Response:
+def picture(shown: Image.Image, kind: str) -> Response:
     """An image as an answer."""
     content = io.BytesIO()
-    image.save(content, kind)
+    shown.save(content, kind)
     return Response(content.getvalue(), media_type=f"image/{kind.lower()}")
 
 
