@@ -115,6 +115,7 @@ def test_the_objective_takes_a_batch_by_its_names_and_gives_the_same_loss():
     whole = objective(batch)
     assert whole["loss"].requires_grad
     assert all(torch.equal(value, objective(**batch)[name]) for name, value in whole.items())
+    assert torch.equal(objective(**batch, labels=torch.tensor([0, 1]))["loss"], whole["loss"])
     torch.manual_seed(1)
     drawn = [objective(clip=batch["clip"])["loss"] for _ in range(2)]
     assert drawn[0] != drawn[1]

@@ -70,11 +70,12 @@ class Reconstruction(nn.Module):
         clip: Shaped[Tensor, "b c t2 h w"] | None = None,
         key: Int[Tensor, " b"] | None = None,
         numbers: Int[Tensor, "b t2"] | None = None,
+        labels: Int[Tensor, " b"] | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
         """`loss`, each part, and each part over its trivial baseline (`…_ratio`): below 1 something was learnt.
 
         The batch is one dict, or its tensors by name. Without a `key` the masks are drawn anew in every call, from
-        PyTorch's generator.
+        PyTorch's generator. `labels`, which transformers' Trainer hands on where classes are known, are not looked at.
         """
         if batch is None:
             if clip is None:
