@@ -67,7 +67,7 @@ def test_a_run_tells_what_made_it(tmp_path):
     assert "7 videos of 2 classes" in told["data"]
     assert told["command"] == "not recorded"
     assert told["made"] == "2026-01-02 03:04"
-    (run / "about.json").write_text(json.dumps({"command": "motionmae pretrain tiny", "hardware": "1 x GPU"}))
+    (run / "provenance.json").write_text(json.dumps({"command": "motionmae pretrain tiny", "hardware": "1 x GPU"}))
     assert about(run, presets)["command"] == "motionmae pretrain tiny"
     assert nearest(presets["pretrain base"], presets) == ("pretrain base", [])
     assert trained(read_metrics(run), {"optim": {"batch": 128}}) == pytest.approx(2 * 10 * 128 / 64)

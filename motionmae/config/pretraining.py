@@ -107,7 +107,7 @@ class BenchLoop(Pretrain):
 class BenchRun(Pretrain):
     """Measure a whole pretraining run, from files to gradients: clips per second and the wait for data."""
 
-    turns: int = 3
+    turns: Annotated[int, COUNT] = 3
     """Stretches of --run.log-every steps that are timed, after one that is not; at least 1."""
 
 
@@ -117,9 +117,9 @@ class BenchSizes:
 
     presets: tuple[str, ...] = ("tiny", "small", "base")
     """Presets of motionmae pretrain."""
-    frames: tuple[int, ...] = (8, 16, 32)
+    frames: Annotated[tuple[int, ...], Bounds(1, 4096, least=1)] = (8, 16, 32)
     """Frames of a clip."""
-    sizes: tuple[int, ...] = (112, 224)
+    sizes: Annotated[tuple[int, ...], Bounds(1, 16_384, least=1)] = (112, 224)
     """Height and width in pixels."""
     run: Run = field(default_factory=Run)
 
@@ -128,13 +128,13 @@ class BenchSizes:
 class Planned(Pretrain):
     """Tell what a pretraining run would take, before there is a machine for it: steps, memory and hours."""
 
-    gpus: int = 8
+    gpus: Annotated[int, COUNT] = 8
     """Ranks that train together."""
-    videos: int = 100_000
+    videos: Annotated[int, COUNT] = 100_000
     """Videos of the data set."""
-    epochs: float | None = None
+    epochs: Annotated[float | None, Bounds(0, 1e9, above=True)] = None
     """Passes over the videos; the preset's by default."""
-    rate: float | None = None
+    rate: Annotated[float | None, Bounds(0, 1e9, above=True)] = None
     """TFLOP/s that a rank reaches in a step; by default what this machine reaches in a step of the preset, measured."""
 
 

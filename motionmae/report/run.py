@@ -63,7 +63,7 @@ def verdict(folder: Path) -> list[Finding]:
 def about(folder: Path, presets: Mapping[str, Any]) -> dict[str, str]:
     """What made a run: its command, machine, data, checkpoint, and how its config differs from the nearest preset."""
     config, metrics, log = read_config(folder), read_metrics(folder), read_log(folder)
-    file = folder / "about.json"
+    file = folder / "provenance.json"
     own = read_json(file) if file.is_file() else {}
     told = {name: str(own.get(name, "not recorded")) for name in ("command", "version", "hardware")} | {"after": ""}
     if made := re.search(r"^(\S+ \S+):\d\d  ", log):

@@ -178,7 +178,7 @@ def _take(file: Path, config: Any, runtime: Runtime) -> None:
         elif read_text(file, "replace") != json_text(settings):
             runtime.say(f"{folder}: a start of another config had saved no checkpoint there; its place is taken")
     write_json(file, settings)
-    write_json(folder / "about.json", provenance.here())
+    write_json(folder / "provenance.json", provenance.here())
 
 
 def _longer(before: dict[str, Any], settings: dict[str, Any]) -> str:
