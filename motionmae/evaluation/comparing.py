@@ -52,5 +52,24 @@ def over_videos(left: Sequence[str], right: Sequence[str], draws: int = 4000, se
     return float(low), float(high)
 
 
+def of_share(hits: Sequence[bool], groups: Sequence[int] = (), draws: int = 4000, seed: int = 0) -> Interval:
+    """The 95 % interval of a share, were other videos drawn, or with the group of each video other groups: a bootstrap.
+
+    >>> of_share([True] * 50 + [False] * 50)
+    (0.4, 0.6)
+    """
+    places = np.unique(groups, return_inverse=True)[1] if len(groups) else np.arange(len(hits))
+    counts = np.bincount(places)
+    sums = np.bincount(places, weights=np.asarray(hits, float))
+    random = np.random.default_rng(seed)
+    # How often each group is drawn, a block of draws at a time: a table of all would not fit for many videos.
+    found = []
+    for _ in range(draws // 100):
+        drawn = random.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), 100)
+        found.append(drawn @ sums / (drawn @ counts))
+    low, high = np.quantile(np.concatenate(found), (0.025, 0.975))
+    return float(low), float(high)
+
+
 def _share(runs: Sequence[str]) -> np.ndarray:
     return np.mean([[int(mark) for mark in run] for run in runs], axis=0)

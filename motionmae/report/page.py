@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -101,9 +102,10 @@ def slider(pictures: Sequence[tuple[Path, str]], columns: Sequence[str] = ()) ->
     return part("slider", [(inline(path), caption) for path, caption in pictures], columns)
 
 
-def film(path: Path, caption: str, page_folder: Path | None = None) -> Markup:
-    """An mp4 that plays without sound; with `page_folder` it stays in its place below that, and is read from there."""
-    return part("film", path.relative_to(page_folder).as_posix() if page_folder else inline(path), caption)
+def film(path: Path, caption: str, page_folder: Path | None = None, plays: bool = True) -> Markup:
+    """An mp4 that plays without sound, at once if `plays`; with `page_folder` it stays in its place below that."""
+    address = quote(path.relative_to(page_folder).as_posix(), errors="replace") if page_folder else inline(path)
+    return part("film", address, caption, plays)
 
 
 def inline(path: Path) -> str:

@@ -26,5 +26,6 @@ def run(config: Evaluate) -> None:
         folder = Path(config.out) if config.out else beside(config.model, "evaluation")
         found = examine(classifier, labels, view, config.compute, here, config.orders, config.mistakes)
         if here.main:
-            report.write(folder, found.figures, found.probabilities, labels, found.mistakes)
+            about = {"model": config.model, "data": f"{config.data.path}, {len(labels.files)} videos"}
+            report.write(folder, found.figures, found.probabilities, labels, found.mistakes, about)
             here.say(f"{summary(found.figures)}\n{folder / 'report.html'}")

@@ -93,7 +93,11 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None, ho
                 examine(final, test, settled.view, compute(config), here),
             )
             if here.main:
-                report.write(folder, found.figures, found.probabilities, test, found.mistakes)
+                told = {
+                    "model": config.run.out,
+                    "data": f"{config.data.test or config.data.path}, {len(test.files)} videos",
+                }
+                report.write(folder, found.figures, found.probabilities, test, found.mistakes, told)
                 here.say(f"{summary(found.figures)}\n{folder / 'report.html'}")
         return done
 

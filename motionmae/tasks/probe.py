@@ -34,6 +34,7 @@ from motionmae.models import weights
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.tokens import grid_of
 from motionmae.models.unlearned import SIDE, UNLEARNED, Pixels
+from motionmae.report import probing as report
 from motionmae.runtime import Runtime
 
 
@@ -59,9 +60,21 @@ def run(config: Probe) -> dict[str, Any]:
         fitted, tests = len(folds[0].kept) + len(folds[0].held), sum(len(fold.test) for fold in folds)
         content = {"train": fitted, "test": tests, "views": asdict(view), "probes": table}
         write_json(folder / "probe.json", content)
+        write_page(folder / "report.html", config, content, videos.numbers, folds)
         turns = f", each of {len(folds)} values of {config.data.leave} in turn" if config.data.leave else ""
-        here.say(f"{fitted} videos to fit on, {tests} to test on{turns}\n{told(table)}\n{folder}")
+        here.say(f"{fitted} videos to fit on, {tests} to test on{turns}\n{told(table)}\n{folder / 'report.html'}")
         return content
+
+
+def write_page(
+    path: Path, config: Probe, content: dict[str, Any], numbers: Sequence[int], folds: Sequence[Fold]
+) -> None:
+    """The page of the probes; where groups were left out in turn, intervals are over groups."""
+    tested = [numbers[row] for fold in folds for row in fold.test.tolist()]
+    groups = [at for at, fold in enumerate(folds) for _ in fold.test] if config.data.leave else []
+    chance = max(tested.count(number) for number in set(tested)) / len(tested)
+    about = {"model": f"{config.model}{', untrained' * config.untrained}", "data": config.data.path}
+    report.write(path, content, about, chance, groups)
 
 
 def sources(config: Probe) -> tuple[Labels, list[Fold], str]:

@@ -179,6 +179,30 @@
     });
   }
 
+  // Confusions: a click lists the videos behind a pair of classes. An address is quoted where it is made.
+  for (const figure of all(".heat")) {
+    const names = JSON.parse(figure.dataset.names), wrong = JSON.parse(figure.dataset.wrong), listed = figure.querySelector(".listed");
+    const tell = cell => {
+      const [row, column] = cell.split(",").map(Number), list = made("ul"), videos = wrong[cell] || [];
+      videos.forEach(([name, place]) => {
+        const entry = made("li"), link = made("a", name);
+        link.href = place;
+        entry.append(link);
+        list.append(entry);
+      });
+      const words = row === column ? "is recognised" : videos.length ? `taken for ${names[column]}:` : `no video is listed that was taken for ${names[column]}`;
+      listed.replaceChildren(made("b", `${names[row]} `), words, list);
+    };
+    all("[data-cell]", figure).forEach(cell => {
+      if (wrong[cell.dataset.cell]) cell.classList.add("has");
+      cell.addEventListener("click", () => tell(cell.dataset.cell));
+    });
+    figure.querySelector("img")?.addEventListener("click", event => {
+      const area = event.target.getBoundingClientRect(), place = part => Math.min(names.length - 1, Math.floor(part * names.length));
+      tell(`${place((event.clientY - area.top) / area.height)},${place((event.clientX - area.left) / area.width)}`);
+    });
+  }
+
   // A map of many clips: pointing at a dot tells which it is.
   document.getElementById("map")?.addEventListener("pointerover", event => {
     const dot = event.target.closest("circle"), picture = document.getElementById("picture");

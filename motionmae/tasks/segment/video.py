@@ -108,7 +108,7 @@ def segment(
     shown = painted(frames, out / "masks" if areas else None, tracks, tell)
     write_video(out / "overlay.mp4", shown, footage.rate)
     title, lead = Path(config.video).name, f"followed by {config.model}"
-    save_page(out / "index.html", title, lead, [out / "overlay.mp4"], areas, names=config.names)
+    save_page(out / "index.html", title, lead, [out / "overlay.mp4"], areas, names=config.names, tracks=tracks)
     made = {"overlay.mp4": True, "masks": areas, "areas.csv": areas, "tracks.json": tracks is not None}
     return [*(name for name, there in made.items() if there), "index.html"]
 
