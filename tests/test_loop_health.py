@@ -309,6 +309,28 @@ def test_tensorboard_has_the_curves(tmp_path):
     assert [point.step for point in events.Scalars("loss")] == [2, 4, 6, 8, 10, 12]
 
 
+def test_tensorboard_has_the_config_and_the_pictures_of_inspections(tmp_path):
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from motionmae.training.log import Log
+
+    config = runs.toy_config(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (8, 6), "red").save(tmp_path / "pictures" / "step-00000003.webp")
+    log = Log(tmp_path, 0, 4, config, runs.CPU)
+    log.write(3, {"loss": 1.0})
+    log.picture(3)
+    log.picture(4)
+    log.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    (shown,) = events.Images("pictures")
+    assert (shown.step, shown.width, shown.height) == (3, 8, 6)
+    (text,) = events.Tensors("config/text_summary")
+    assert b"log_every" in text.tensor_proto.string_val[0]
+
+
 def test_a_report_shows_runs_side_by_side(tmp_path, capsys):
     from motionmae.config import Report
     from motionmae.tasks import report

@@ -98,7 +98,7 @@ def test_probes_have_a_page_with_intervals(tmp_path):
     content = {"train": 9, "test": 40, "probes": {"knn": {"mean": row}}}
     probing.write(tmp_path / "a.html", content, {"model": "m"}, 0.25)
     html = (tmp_path / "a.html").read_text()
-    assert "the best probe is knn, mean: 75.0%, 95 % of such tests would give 60.0% to 87.5%" in html
+    assert "the best probe is knn, mean: 75.0%, 95 % interval 60.0% to 87.5%" in html
     assert "over videos" in html
     probing.write(tmp_path / "b.html", content, {}, 0.25, [at // 10 for at in range(40)])
     assert "over groups" in (tmp_path / "b.html").read_text()

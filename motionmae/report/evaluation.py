@@ -56,9 +56,7 @@ def verdict(figures: Mapping[str, Any]) -> list[Finding]:
     """Accuracy beside that of always saying the commonest class, what the orders of frames tell, and calibration."""
     top1, (low, high) = figures["top1"], figures["top1_interval"]
     blind = max(map(sum, figures["confusion"])) / max(1, figures["videos"])
-    words = (
-        f"top-1 {top1:.1%}, 95 % of such tests would give {low:.1%} to {high:.1%}; the commonest class is {blind:.1%}"
-    )
+    words = f"top-1 {top1:.1%}, 95 % interval {low:.1%} to {high:.1%}; the commonest class is {blind:.1%}"
     found = [Finding("good" if low > blind else "bad", words)]
     if told := of_motion(figures["orders"]):
         found.append(Finding("plain", told))

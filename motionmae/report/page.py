@@ -1,6 +1,9 @@
 """One self-contained HTML page from parts: text, tables, charts, pictures. Pure functions to markup.
 
 Its one rule: all markup is in the templates beside this file; what comes from elsewhere is text, and is escaped.
+
+Charts are drawn by templates/page.js: what is needed (values under the pointer, runs to hide, a logarithmic axis,
+smoothing) takes two hundred lines, while a plotting library's script would fill a page of 2 MB, or more than fill it.
 """
 
 from __future__ import annotations

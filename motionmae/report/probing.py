@@ -32,7 +32,7 @@ def write(
         if len(found["all"]) > 1
     ]
     name, top1, low, high = best
-    words = f"the best probe is {name}: {top1:.1%}, 95 % of such tests would give {low:.1%} to {high:.1%}; "
+    words = f"the best probe is {name}: {top1:.1%}, 95 % interval {low:.1%} to {high:.1%}; "
     verdict = [Finding("good" if low > chance else "bad", f"{words}the commonest class is {chance:.1%}")]
     drawn = "groups" if groups else "videos"
     note = f"Settings were chosen on videos that are not in the test. Intervals are a bootstrap over {drawn}."

@@ -12,6 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+from PIL import Image
+
 from motionmae import provenance
 from motionmae.config import from_dict
 from motionmae.errors import MotionMAEError
@@ -59,6 +62,7 @@ class Log:
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(str(folder), purge_step=first + 1)
+            self.board.add_text("config", f"```\n{json_text(plain(config))}```", first)
         except OSError as error:
             raise MotionMAEError(f"{folder}: the log cannot be written ({error})") from error
 
@@ -75,6 +79,18 @@ class Log:
             self.board.add_scalar(name, value, step)
         if self.remote is not None:
             self.remote.log(values, step=step)
+
+    def picture(self, step: int) -> None:
+        """The picture that an inspection of this step left, if it did: its first frame on the boards too."""
+        if self.board is None or not (file := self.path.parent / "pictures" / f"step-{step:08d}.webp").is_file():
+            return
+        with Image.open(file) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        self.board.add_image("pictures", pixels, step, dataformats="HWC")
+        if self.remote is not None:
+            import wandb  # pyright: ignore[reportMissingImports]
+
+            self.remote.log({"pictures": wandb.Image(pixels)}, step=step)
 
     def check(self) -> None:
         """Raise MotionMAEError where the run folder has gone: what is written there would be lost."""

@@ -187,6 +187,7 @@ class Course:
                     f"{self.config.run.out}: the inspection of step {done} failed ({error})"
                 ) from error
             self.log.write(done, found)
+            self.log.picture(done)
             self.objective.train()
 
 

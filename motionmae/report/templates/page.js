@@ -91,7 +91,7 @@
     }
     plot.innerHTML = `<svg viewBox="0 0 ${W} ${H}">${svg}<line class="ruler" y1="${TOP}" y2="${H - BOTTOM}" stroke="#8888" visibility="hidden"/></svg>`;
     const label = made("div", chart.data.x_label);
-    label.style.cssText = "position:absolute;right:12px;bottom:0;font-size:.75rem;opacity:.7";
+    label.style.cssText = "text-align:right;margin-top:-.3rem;padding-right:1.6rem;font-size:.75rem;line-height:1.1;opacity:.7";
     plot.append(label);
     follow(plot, lines, x0, x1, px, py, chart.data.x_label);
   }
