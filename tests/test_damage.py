@@ -16,7 +16,7 @@ from motionmae.data.loading import Order, loader
 from motionmae.library.scan import examine
 from motionmae.video.damage import unneeded
 from motionmae.video.errors import VideoError, door
-from motionmae.video.packets import Source
+from motionmae.video.packets import Demuxer
 from motionmae.video.reading import probe, read_frames
 
 KINDS = {
@@ -98,13 +98,13 @@ def test_whatever_a_read_raises_is_an_error_of_the_video(tmp_path: Path, monkeyp
             raise error
 
         with monkeypatch.context() as patch:
-            patch.setattr(Source, "_decode", fail)
+            patch.setattr(Demuxer, "_decode", fail)
             for attempt in (lambda: read_frames(path, [3]), lambda: read_frames(path), lambda: probe(path)):
                 with pytest.raises(VideoError, match=r"a\.mp4: (unreadable \(|needs more memory)") as caught:
                     attempt()
                 assert "\n" not in str(caught.value)
         with monkeypatch.context() as patch:
-            patch.setattr(Source, "demux", fail)
+            patch.setattr(Demuxer, "demux", fail)
             with pytest.raises(VideoError, match=r"a\.mp4: "):
                 read_frames(path.rename(path.with_name("b-a.mp4")), [3])
             path.with_name("b-a.mp4").rename(path)
@@ -114,14 +114,14 @@ def test_whatever_a_read_raises_is_an_error_of_the_video(tmp_path: Path, monkeyp
 
 def test_a_decoder_that_fails_oddly_costs_one_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     files = [zoo.encode(tmp_path / f"{i}.mp4", "libx264", count=10) for i in range(3)]
-    plain = Source.between
+    plain = Demuxer.between
 
-    def odd(self: Source, *asked: object):
+    def odd(self: Demuxer, *asked: object):
         if self.path.endswith("1.mp4"):
             raise ValueError("islice")
         return plain(self, *asked)
 
-    monkeypatch.setattr(Source, "between", odd)
+    monkeypatch.setattr(Demuxer, "between", odd)
     dataset = Clips(files, Data(stride=1, workers=0), [0, 1], 16, seed=0)
     taken = {dataset[(0, index)][0]["index"] for index in range(3)}
     assert 1 not in taken
