@@ -150,8 +150,9 @@ def test_a_study_runs_its_cells_once_and_adds_what_is_asked_later(small, tmp_pat
     assert "0 of 6 cells" in capsys.readouterr().out
     more = replace(small, arms=("both",), seeds=(1,), measures=("probe", "finetune"), timed=1)
     study.run(more)
+    study.run(replace(more, fractions=(0.5,)))
     after = figures(small, "both-1")
-    assert set(after["finetune"]) == {"1", "0.1"}
+    assert set(after["finetune"]) == {"1", "0.1", "0.5"}
     assert after["probe"] == first["probe"]
     assert json.loads((Path(small.results) / "steps.json").read_text())["both"] == 1.0
 

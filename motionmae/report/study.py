@@ -24,7 +24,8 @@ MINUS = "\u2212"
 def write(name: str, results: Path, page_file: str) -> str:
     """Write NAME.md and NAME.svg into the folder of results, renew the table in a page, and give the table.
 
-    In the page it stands between `<!-- study FOLDER NAME -->` and `<!-- end -->`.
+    In the page it stands between `<!-- study FOLDER NAME -->` and `<!-- end -->`; the drawing comes to lie beside the
+    page as study-FOLDER-NAME.svg.
     """
     figures = read(results, GRIDS[name].arms)
     told = table(name, figures, steps(results))
@@ -32,6 +33,8 @@ def write(name: str, results: Path, page_file: str) -> str:
     write_text(results / f"{name}.md", told + "\n")
     if drawn := drawing(GRIDS[name], figures):
         write_text(results / f"{name}.svg", drawn + "\n")
+        if page_file:
+            write_text(Path(page_file).parent / f"study-{results.name}-{name}.svg", drawn + "\n")
     if page_file:
         renew(Path(page_file), f"{results.name} {name}", told)
     return told

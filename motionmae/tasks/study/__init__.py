@@ -52,12 +52,10 @@ def claim(config: Study) -> None:
 
     That is the base, and how each measure was taken that has been asked for so far.
     """
-    here: dict[str, Any] = {"base": plain(config.base)}
+    here = {"base": plain(config.base)}
     for name in config.measures:
         section = "probe" if name == "attentive" else name
         here[section] = plain(getattr(config, section))
-        if name == "finetune":
-            here["fractions"] = list(config.fractions)
     for folder, told in ((Path(config.out), here), (Path(config.results), anonymous(here))):
         file = folder / "study.json"
         if not file.exists() and folder == Path(config.out) and folder.is_dir() and any(folder.iterdir()):

@@ -70,10 +70,13 @@ def figures(config: Study, cell: Cell) -> dict[str, Any]:
 
 def missing(config: Study, cell: Cell) -> list[Measure]:
     """What is still to be measured of a cell."""
-    found = figures(config, cell)
-    return [
-        name for name in config.measures if name not in found and (name == "probe" or cell.arm not in UNLEARNED_ARMS)
-    ]
+    found, possible = figures(config, cell), ("probe",) if cell.arm in UNLEARNED_ARMS else config.measures
+    return [name for name in config.measures if name in possible and not there(config, found, name)]
+
+
+def there(config: Study, found: dict[str, Any], name: Measure) -> bool:
+    """Whether a measure is among the figures; fine-tuning, with each of the shares asked for."""
+    return name in found and (name != "finetune" or all(f"{part:g}" in found[name] for part in config.fractions))
 
 
 def work(config: Study, cell: Cell) -> None:
@@ -172,8 +175,8 @@ def _short(found: dict[str, Any]) -> dict[str, Any]:
 
 def tuned(config: Study, cell: Cell, model: str) -> dict[str, Any]:
     """Fine-tuned with each share of the labels; from scratch where the cell is untrained."""
-    found = {}
-    for fraction in config.fractions:
+    found = figures(config, cell).get("finetune", {})
+    for fraction in (part for part in config.fractions if f"{part:g}" not in found):
         asked, folder = config.finetune, Path(cell.config.run.out) / f"finetune-{fraction:g}"
         steps = asked.optim.steps
         asked = replace(
