@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from runs import newest, same
 
+import motionmae
 from motionmae import cli, grids
 from motionmae.config import (
     Compute,
@@ -163,6 +164,7 @@ def test_a_cell_is_what_pretrain_gives(small):
     study.cells.do(small, cell)
     other = replace(cell.config, run=replace(cell.config.run, out=str(Path(small.out) / "by-hand")))
     pretrain.run(other)
+    assert motionmae.load(other.run.out).config == other.model  # nothing beside its checkpoints hinders a run folder
     assert same(newest(Path(cell.config.run.out)), newest(Path(other.run.out)))
 
 
