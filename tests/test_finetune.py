@@ -74,7 +74,7 @@ def test_the_test_at_the_end_is_written(trained):
     assert sum(map(sum, figures["confusion"])) == 10
     page = (trained / "evaluation" / "report.html").read_text()
     assert "Motion or appearance" in page
-    assert "http" not in page
+    assert "://" not in page
 
 
 @pytest.mark.slow

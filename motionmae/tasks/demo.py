@@ -114,8 +114,8 @@ def gains(rows: dict[str, Any]) -> list[str]:
     for (kind, pool), both, alone in zip(
         COLUMNS.values(), numbers(rows["both"]), numbers(rows["appearance"]), strict=False
     ):
-        marks = [[rows[arm]["probe"][kind][pool]["right"]] for arm in ("both", "appearance")]
-        low, high = over_videos(*marks)
+        left, right = ([rows[arm]["probe"][kind][pool]["right"]] for arm in ("both", "appearance"))
+        low, high = over_videos(left, right)
         told.append(f"{both - alone:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
     scores = zip(numbers(rows["both"])[3:], numbers(rows["appearance"])[3:], strict=True)
     return told + [f"{both - alone:+.1f}" for both, alone in scores]
