@@ -48,5 +48,6 @@ def test_every_option_on_the_page_exists():
     from motionmae import config
 
     text = PAGE.read_text()
-    fields = config.Data.__dataclass_fields__
+    kinds = (config.Data, config.Labelled, config.ProbeData)
+    fields = {name for kind in kinds for name in kind.__dataclass_fields__}
     assert all(name.replace("-", "_") in fields for name in re.findall(r"--data\.([a-z-]+)", text))

@@ -338,11 +338,6 @@ def test_settings_that_fit_no_probe_are_refused_by_name(option, changes):
         probe.check(replace(Probe("model"), **changes))
 
 
-def test_a_probe_without_test_videos_is_refused(settings):
-    with pytest.raises(MotionMAEError, match=r"data\.test"):
-        probe.run(replace(settings, data=ProbeData(path=settings.data.path)))
-
-
 def test_a_video_in_a_shard_changes_with_its_shard(tmp_path):
     from motionmae.tasks.probe import stamp
 
