@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, get_args, get_type_hints
 
@@ -86,7 +87,7 @@ def parse(args: list[str]) -> tuple[str, Any]:
         return "", None
     command, rest = args[0], args[1:]
     if command not in COMMANDS:
-        raise MotionMAEError(f"there is no command {command!r}; the commands are {', '.join(COMMANDS)}")
+        raise MotionMAEError(f"there is no command {command!r}; {meant(command, COMMANDS, 'commands')}")
     default, prog = COMMANDS[command].choices, f"motionmae {command}"
     while isinstance(default, dict):
         if "" in default:
@@ -98,7 +99,7 @@ def parse(args: list[str]) -> tuple[str, Any]:
             print(f"\n{prog} CHOICE --help lists the options of one.")
             return "", None
         else:
-            raise MotionMAEError(f"{prog}: there is no choice {rest[0]!r}; the choices are {', '.join(default)}")
+            raise MotionMAEError(f"{prog}: there is no choice {rest[0]!r}; {meant(rest[0], default, 'choices')}")
     about, rest = COMMANDS[command].summary, switched(rest, set(switches(default)))
     try:
         config = tyro.cli(type(default), default=default, args=rest, prog=prog, description=about)
@@ -110,6 +111,12 @@ def parse(args: list[str]) -> tuple[str, Any]:
     for sentence in idle(config, typed):
         print(f"motionmae: {sentence}", file=sys.stderr, flush=True)
     return command, config
+
+
+def meant(word: str, known: Iterable[str], what: str) -> str:
+    """The known words that a mistyped one was meant to be, or all of them."""
+    near = get_close_matches(word, list(known), n=2)
+    return f"did you mean {' or '.join(near)}?" if near else f"the {what} are {', '.join(known)}"
 
 
 def closed(config: Any, typed: set[str]) -> Any:

@@ -201,3 +201,17 @@ def test_the_demo_writes_a_report_with_its_table_charts_and_pictures(capsys, tmp
         assert words in page
     assert "data:image/webp;base64," in page
     assert "://" not in re.sub(r"data:image[^\"]*", "", page)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["embd"], "there is no command 'embd'; did you mean embed?"),
+        (["fly"], "there is no command 'fly'; the commands are demo, scan"),
+        (["pretrain", "smal"], "there is no choice 'smal'; did you mean small?"),
+        (["bench", "nothing"], "there is no choice 'nothing'; the choices are"),
+    ],
+)
+def test_a_mistyped_word_is_answered_with_what_was_meant(words, told, capsys):
+    assert cli.main(words) == 2
+    assert told in capsys.readouterr().err
