@@ -238,7 +238,7 @@ def _finite(state: dict[str, Tensor], path: str | Path) -> None:
 
 def newest_checkpoint(folder: Path) -> Path:
     """The checkpoint of a run folder with the most steps."""
-    if (folder / "about.json").is_file() and not (folder / "checkpoints").is_dir():  # a run has one of another kind
+    if (folder / stored.ABOUT).is_file():
         return folder
     kept = [file for file in folder.glob("checkpoints/step-*") if file.suffix in stored.SUFFIXES]
     files = sorted(kept, key=lambda file: file.stem) or sorted(folder.glob("*.safetensors"))
