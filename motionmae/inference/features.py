@@ -108,9 +108,9 @@ def join(folder: Path, count: int, out: Path, about: dict[str, Any]) -> int:
     """
     shapes, rows = _shapes(folder, count)
     if not shapes:
-        why = next((row.reason for row in rows if row.reason), "there are none")
+        why = next((f"{row.video}: {row.reason}" for row in rows if row.reason), "there are none")
         shutil.rmtree(folder)
-        raise MotionMAEError(f"none of the videos could be read, the first because: {why}")
+        raise MotionMAEError(f"none of the videos could be read, first {why}")
     about = about | {"layers": sorted(shapes), "shape": list(next(iter(shapes.values()))[0])}
     chunks = _whole(parts(folder, count), shapes)
     with replacing(out) as aside:
