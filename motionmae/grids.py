@@ -33,6 +33,9 @@ ARMS: dict[str, Changes] = {
     "appearance": APPEARANCE,
     "appearance-longer": {**APPEARANCE, "optim.steps": _times(1.25)},
     "both-shorter": {"optim.steps": _times(0.9)},
+    "appearance-tripled": {**APPEARANCE, "optim.steps": _times(3.0)},
+    "both-tripled": {"optim.steps": _times(3.0)},
+    "motion-tripled": {"loss.appearance": 0.0, "optim.steps": _times(3.0)},
     "motion": {"loss.appearance": 0.0},
     "separate": {"model.decoder.kind": "separate"},
     # the optimiser, at the base's rates and others
@@ -124,6 +127,12 @@ GRIDS: dict[str, Grid] = {
         (("both", "appearance"), ("both-shorter", "appearance"), ("both", "appearance-longer"),
          ("separate", "appearance"), ("motion", "appearance"),
          ("both", "motion"), ("appearance", UNTRAINED)),
+    ),
+    "steps": Grid(
+        "Does the difference stay with three times the steps?",
+        ("appearance", "both", "motion", "appearance-tripled", "both-tripled", "motion-tripled"),
+        (("both", "appearance"), ("both-tripled", "appearance-tripled"), ("motion-tripled", "appearance-tripled"),
+         ("both-tripled", "both")),
     ),
     "optimiser": Grid(
         "Which optimiser, at which rate?",
