@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motionmae import runtime
-from motionmae.config import Finetune, Labelled, Run
+from motionmae.config import Finetune, Labelled
 from motionmae.data.synthetic import render
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.probing import effective_rank
@@ -207,14 +207,14 @@ def test_fine_tuning_replays_a_dump_and_tests_nothing(tmp_path, capsys):
 
 @given(bad=st.sets(st.integers(0, 299), max_size=60), allowed=st.integers(0, 20))
 def test_the_budget_counts_the_last_hundred_steps(bad, allowed):
-    budget = Budget(Run(bad_steps=allowed))
+    budget = Budget(allowed)
     for start in range(0, 300, 10):
         spent = budget.spent([step not in bad for step in range(start, start + 10)], [])
         assert spent == (len([step for step in bad if start + 10 - 100 <= step < start + 10]) > allowed)
 
 
 def test_a_part_that_stays_at_its_trivial_baseline_is_named(tmp_path):
-    plateaus = Plateaus(Run(plateau_steps=100))
+    plateaus = Plateaus(100)
     told = []
     for step in range(10, 401, 10):
         learnt = 1.0 if step < 250 else 0.6

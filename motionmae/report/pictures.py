@@ -103,7 +103,7 @@ def captioned(clips: dict[str, Pixels], side: int, columns: int = 4) -> UInt8[Te
     return torch.stack(frames)
 
 
-def save_animation(path: Path, frames: UInt8[Tensor, "t h w c"], stride: int = 1, rate: float = 8.0) -> None:
+def save_animation(path: Path, frames: UInt8[Tensor, "t h w c"], rate: float = 8.0) -> None:
     """Frames as an animated WebP, `rate` frames a second, for ever."""
     images = [Image.fromarray(frame) for frame in frames.numpy()]
     more: dict[str, Any] = {"save_all": True, "append_images": images[1:], "loop": 0}

@@ -56,7 +56,7 @@ def fit_videos(config: Pretrain, videos: Videos) -> bool:
             settled,
             "" if start is None else start_from(objective.autoencoder, start, config.init),
         ]
-        inspect = inspection(config, objective, dataset, videos.labels, here)
+        inspect = inspection(objective, dataset, videos.labels, Path(config.run.out) / "pictures", here)
 
         def about(plan: optim.Plan) -> str:
             return "\n".join(filter(None, (describe(config, plan, objective, videos.told(), here), *said)))
@@ -132,16 +132,16 @@ def describe(config: Pretrain, plan: optim.Plan, objective: Reconstruction, told
 
 
 def inspection(
-    config: Pretrain, objective: Reconstruction, dataset: Clips, labels: Sequence[str], here: Runtime
+    objective: Reconstruction, dataset: Clips, labels: Sequence[str], pictures: Path, here: Runtime
 ) -> Callable[[int], dict[str, float]]:
-    """Pictures of the same four clips each time, and measures of the representation of up to 256."""
+    """Pictures of the same four clips each time, into a folder, and measures of the representation of up to 256."""
     indices = [int(at) for at in torch.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset))).tolist()]
     numbers = torch.tensor(number([labels[index] for index in indices])[0]) if len(set(labels)) > 1 else None
 
     def inspect(step: int) -> dict[str, float]:
         batch = here.to_device(collate([dataset[(0, index)][:1] for index in range(min(4, len(dataset)))]))
         shown = side_by_side(objective.pictures(batch))
-        save_animation(Path(config.run.out) / "pictures" / f"step-{step:08d}.webp", shown, config.data.stride)
+        save_animation(pictures / f"step-{step:08d}.webp", shown)
         return measure(features(objective, dataset, indices, here), numbers)
 
     return inspect

@@ -14,13 +14,11 @@ from safetensors import SafetensorError
 from torch import nn
 
 from motionmae import stored
-from motionmae.config import Run
 from motionmae.errors import MotionMAEError
 from motionmae.runtime import PRECISIONS, Runtime
 from motionmae.training import parallel
-from motionmae.training.log import completed, plain, same_config
+from motionmae.training.log import Log, completed, plain, same_config
 from motionmae.training.meter import Bad
-from motionmae.training.optim import Plan
 
 WINDOW = 100  # steps over which skipped ones are counted
 LEARNT = 0.97  # below this share of the trivial prediction's cost, a part has learnt something
@@ -29,8 +27,8 @@ LEARNT = 0.97  # below this share of the trivial prediction's cost, a part has l
 class Budget:
     """How many of the last 100 steps may be skipped as not finite."""
 
-    def __init__(self, run: Run):
-        self.allowed = run.bad_steps
+    def __init__(self, allowed: int):
+        self.allowed = allowed
         self.recent: deque[bool] = deque(maxlen=WINDOW)
         self.bad: deque[Bad] = deque(maxlen=WINDOW)
 
@@ -40,17 +38,29 @@ class Budget:
         self.bad.extend(bad)
         return self.recent.count(False) > self.allowed
 
+    def hold(
+        self, step: int, sound: list[bool], bad: list[Bad], objective: nn.Module, told: dict[str, Any], log: Log
+    ) -> None:
+        """Count the steps of the reading after `step`; dump the bad ones and raise MotionMAEError if too many were."""
+        if self.spent(sound, bad):
+            file = dump(log.folder / "dumps" / f"step-{step:08d}.safetensors", self.bad, objective, told, log.runtime)
+            raise MotionMAEError(
+                f"{len(self.bad)} of the last {len(self.recent)} steps had a loss or gradient that is not finite, "
+                f"--run.bad-steps allows {self.allowed}; the weights are those before them. The same command with "
+                f"--run.replay {file} runs them again and says where it begins"
+            )
+
 
 class Plateaus:
-    """Names the parts whose cost, over that of a trivial prediction, has stayed at about 1 for `run.plateau_steps`."""
+    """Names the parts whose cost, over that of a trivial prediction, has stayed at about 1 for so many steps."""
 
-    def __init__(self, run: Run):
-        self.steps = run.plateau_steps
+    def __init__(self, steps: int):
+        self.steps = steps
         self.begun: int | None = None
         self.readings: dict[str, list[float]] = {}
 
     def look(self, step: int, shown: dict[str, float]) -> list[str]:
-        """A sentence for each such part, every `plateau_steps` steps."""
+        """A sentence for each such part, every `steps` steps."""
         self.begun = step if self.begun is None else self.begun
         for name, value in shown.items():
             if name.endswith("_ratio"):
@@ -68,12 +78,12 @@ class Plateaus:
         return told
 
 
-def dump(step: int, budget: Budget, objective: nn.Module, plan: Plan, config: Any, runtime: Runtime) -> Path:
-    """Write dumps/step-N.safetensors: the weights as they are, and of each bad step its batches, losses and norm.
+def dump(file: Path, bad: Iterable[Bad], objective: nn.Module, told: dict[str, Any], runtime: Runtime) -> Path:
+    """Write the weights as they are, and of each bad step its batches, losses and norm.
 
-    All ranks take part.
+    `told` has the run's config and plan. All ranks take part.
     """
-    ranks = runtime.gather([asdict(bad) for bad in budget.bad])
+    ranks = runtime.gather([asdict(step) for step in bad])
     steps = [
         {
             "step": same[0]["step"],
@@ -85,10 +95,9 @@ def dump(step: int, budget: Budget, objective: nn.Module, plan: Plan, config: An
     tensors = {
         f"model/{name}": parallel.full(value).cpu().contiguous() for name, value in objective.state_dict().items()
     }
-    file = Path(config.run.out) / "dumps" / f"step-{step:08d}.safetensors"
     if runtime.main:
-        told = {"plan": asdict(plan), "steps": steps}
-        stored.save_checked(file, tensors, {"config": json.dumps(plain(config)), "dump": json.dumps(told)})
+        about = {"config": json.dumps(told["config"]), "dump": json.dumps({"plan": told["plan"], "steps": steps})}
+        stored.save_checked(file, tensors, about)
     return file
 
 

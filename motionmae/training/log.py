@@ -7,7 +7,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -47,7 +47,7 @@ class Log:
     """
 
     def __init__(self, folder: Path, first: int, total: int, config: Any, runtime: Runtime):
-        self.runtime, self.run = runtime, config.run
+        self.folder, self.runtime = folder, runtime
         self.progress = Progress(total, first, runtime.main)
         self.board = self.remote = None
         if not runtime.main:
@@ -97,11 +97,14 @@ class Log:
         if self.board is not None and not self.path.exists():
             raise MotionMAEError(f"{self.path.parent}: the run's folder was removed or moved while it ran")
 
-    def show(self, step: int, shown: dict[str, float]) -> None:
-        """The progress line of a reading."""
+    def read(self, step: int, shown: dict[str, float], sentences: Sequence[str] = ()) -> None:
+        """A reading of the run: written, shown on the progress line, and what there is to say about it."""
+        self.write(step, shown)
         with self._aloud():
             self.progress.show(step, summary(shown))
         self._keep(self.progress.line)
+        for sentence in sentences:
+            self.say(sentence)
 
     def beat(self, step: int) -> None:
         """A sign of life where no reading has been shown for a while."""

@@ -6,23 +6,24 @@ An objective is a module from a batch to {"loss": …, parts}; batches come from
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from motionmae.config import Run
+from motionmae.config import Optim, Run
 from motionmae.errors import MotionMAEError
 from motionmae.runtime import Agreement, Interrupts, Runtime, lost
 from motionmae.training import checkpoint, health, parallel, rehearsal
 from motionmae.training.checkpoint import State
 from motionmae.training.log import Log, open_folder, plain
 from motionmae.training.meter import Meter
-from motionmae.training.optim import Plan, average, follow, learning_rate, optimiser
+from motionmae.training.optim import Plan, average, follow, learning_rate, optimiser, set_rate
 
 __all__ = ["fit", "open_folder", "train_step"]
 
@@ -42,37 +43,70 @@ def fit(
 ) -> bool:
     """Train to the plan's end in the run folder `config.run.out`, from its newest checkpoint; True when it is finished.
 
-    The caller has the folder to itself (`open_folder`).
-
-    Of the config it reads `optim`, `run` and `seed`. `batches(step)` yields micro-batches from an optimiser step on.
-    `inspect(step)` is called on rank 0 at its interval with the objective in eval mode and gives numbers to log.
-    `about` is said before the plan. False is returned when the user stopped the run (saved before). Raises
-    MotionMAEError where it cannot go on.
+    The caller has the folder to itself (`open_folder`). Of the config it reads `optim`, `run` and `seed`; all of it is
+    kept beside the weights. `batches(step)` yields micro-batches from an optimiser step on. `inspect(step)` is called
+    on rank 0 at its interval with the objective in eval mode and gives numbers to log. `about` is said before the plan.
+    False is returned when the user stopped the run (saved before). Raises MotionMAEError where it cannot go on.
     """
     run, optim, folder = config.run, config.optim, Path(config.run.out)
-    module = parallel.place(objective, run, runtime)
-    scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == torch.float16)
-    state = State(module, optimiser(module, optim, plan.lr, layer_decay), scaler, average(module, optim))
+    state = _place(objective, plan, optim, run, runtime, layer_decay)
     first, before = checkpoint.restore(folder, state, runtime)
     if first >= plan.steps:
-        parallel.refresh(objective, module, runtime)
+        parallel.refresh(objective, state.objective, runtime)
         runtime.say(f"{folder}: already finished, {first} steps")
         return True
-    log = Log(folder, first, plan.steps, config, runtime)
-    with contextlib.closing(log), Interrupts() as interrupts:
-        for sentence in (about, _resumed(folder, first, before, plan)):
-            log.say(sentence)
-        stream = iter(batches(first))
-        try:
-            batch = next(stream)
-            runtime, sentence = rehearsal.precision(module, batch, run, runtime, before.get("precision", ""))
-            log.say(sentence)
-            plan = replace(plan, precision=runtime.precision)
-            wrapped = _ready(state, batch, plan, first, run, runtime, log)
-            course = Course(objective, state, wrapped, plan, config, runtime, log, inspect)
-            return course.go(itertools.chain([batch], stream), first, interrupts)
-        finally:
-            getattr(stream, "close", lambda: None)()
+    log, done, last = Log(folder, first, plan.steps, config, runtime), first, False
+    with contextlib.closing(log), Interrupts() as interrupts, _closing(batches(first)) as coming:
+        log.say(about)
+        log.say(_resumed(folder, first, before, plan))
+        batch = next(coming)
+        stepped, plan, runtime = _ready(state, batch, plan, first, before, run, runtime, log)
+        stream, told = itertools.chain([batch], coming), {"config": plain(config), "plan": asdict(plan)}
+        save = functools.partial(_save, state=state, told=told, keep=run.keep, log=log)
+        meter, agreement = Meter(), Agreement(runtime)
+        budget, plateaus = health.Budget(run.bad_steps), health.Plateaus(run.plateau_steps)
+        log.progress.start()
+        while not last:
+            rate = set_rate(state.optimizer, learning_rate(done, plan, optim))
+            with _saving(save, done, first, state, interrupts, log):
+                micro = meter.wait(stream, plan.accumulation)
+                runtime.seed(config.seed, done)
+                parts, norm = train_step(stepped, state.optimizer, state.scaler, micro, runtime, optim.clip)
+            follow(state.average, state.objective, optim, done)
+            meter.add(done, micro, parts, norm, plan.batch)
+            done += 1
+            last = agreement.reached(interrupts.asked) or done == plan.steps
+            if last or done % run.log_every == 0:
+                shown, sound, bad = meter.read(runtime)
+                log.read(done, shown | {"lr": rate}, plateaus.look(done, shown))
+                budget.hold(done, sound, bad, state.objective, told, log)
+            else:
+                log.beat(done)
+            if last or done % run.inspect_every == 0:
+                _examine(done, objective, state.objective, inspect, log)
+                meter.resume()
+            if last or done % run.save_every == 0:
+                save(done)
+                meter.resume()
+        agreement.settle()
+    return done == plan.steps
+
+
+def _place(objective: nn.Module, plan: Plan, optim: Optim, run: Run, runtime: Runtime, layer_decay: float) -> State:
+    """The objective on its devices with a fresh optimiser: all that a run changes."""
+    module = parallel.place(objective, run, runtime)
+    scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == torch.float16)
+    return State(module, optimiser(module, optim, plan.lr, layer_decay), scaler, average(module, optim))
+
+
+@contextlib.contextmanager
+def _closing(batches: Iterable[dict[str, Any]]) -> Iterator[Iterator[dict[str, Any]]]:
+    """The batches one by one; whoever makes them is told when no more are wanted, however that comes."""
+    stream = iter(batches)
+    try:
+        yield stream
+    finally:
+        getattr(stream, "close", lambda: None)()
 
 
 def _resumed(folder: Path, first: int, before: dict[str, Any], plan: Plan) -> str:
@@ -84,111 +118,46 @@ def _resumed(folder: Path, first: int, before: dict[str, Any], plan: Plan) -> st
     return f"{folder}: going on from step {first}{changed if videos != plan.videos else ''}"
 
 
-@dataclass(frozen=True)
-class Course:
-    """A run under way: all that stays the same from its first step to its last."""
+def _save(done: int, state: State, told: dict[str, Any], keep: int, log: Log) -> None:
+    """A checkpoint of the state after `done` steps."""
+    log.check()
+    checkpoint.save(log.folder, done, state, told, keep, log.runtime)
 
-    objective: nn.Module
-    state: State
-    wrapped: nn.Module
-    plan: Plan
-    config: Any
-    runtime: Runtime
-    log: Log
-    inspect: Inspect | None
 
-    def go(self, stream: Iterator[dict[str, Any]], first: int, interrupts: Interrupts) -> bool:
-        """Step from `first` to the plan's end, or until the ranks agree to stop; whether the end was reached."""
-        plan, runtime, state = self.plan, self.runtime, self.state
-        run, optim = self.config.run, self.config.optim
-        meter, agreement = Meter(), Agreement(runtime)
-        budget, plateaus = health.Budget(run), health.Plateaus(run)
-        state.objective.train()
-        self.log.progress.start()
-        done = first
-        for step in range(first, plan.steps):
-            rate = learning_rate(step, plan, optim)
-            for group in state.optimizer.param_groups:
-                group["lr"] = rate * group["scale"]
-            with self.saving(done, first, interrupts):
-                micro = meter.wait(stream, plan.accumulation)
-                runtime.seed(self.config.seed, step)
-                parts, norm = train_step(self.wrapped, state.optimizer, state.scaler, micro, runtime, optim.clip)
-            follow(state.average, state.objective, optim, step)
-            meter.add(step, micro, parts, norm, plan.batch)
-            done = step + 1
-            stop = agreement.reached(interrupts.asked)
-            last = stop or done == plan.steps
-            if last or done % run.log_every == 0:
-                self.read(done, meter, rate, budget, plateaus)
-            else:
-                self.log.beat(done)
-            if last or done % run.inspect_every == 0:
-                self.examine(done)
-                meter.resume()
-            if last or done % run.save_every == 0:
-                self.save(done)
-                meter.resume()
-            if stop:
-                break
-        agreement.settle()
-        return done == plan.steps
+@contextlib.contextmanager
+def _saving(
+    save: Callable[[int], None], done: int, first: int, state: State, interrupts: Interrupts, log: Log
+) -> Iterator[None]:
+    """Within it a failure of the data, or the loss of another rank, ends the run no sooner than it is saved.
 
-    def save(self, done: int) -> None:
-        """A checkpoint of the state after `done` steps."""
-        self.log.check()
-        run, told = self.config.run, {"config": plain(self.config), "plan": asdict(self.plan)}
-        checkpoint.save(Path(run.out), done, self.state, told, run.keep, self.runtime)
+    An update is all or nothing, so the weights are those after `done` steps. Sharded weights need all ranks, and
+    are lost back to the last checkpoint where one of several has failed.
+    """
+    try:
+        yield
+    except (MotionMAEError, RuntimeError) as error:
+        known = isinstance(error, MotionMAEError) or lost(error, log.runtime)
+        if known and done > first and log.runtime.main and not checkpoint.sharded(state):
+            save(done)
+            log.say(f"saved at step {done}, as the run cannot go on")
+            if interrupts.asked and log.runtime.ranks == 1:  # a worker that took the stop for its own
+                raise KeyboardInterrupt from error
+        raise
 
-    @contextlib.contextmanager
-    def saving(self, done: int, first: int, interrupts: Interrupts) -> Iterator[None]:
-        """Within it a failure of the data, or the loss of another rank, ends the run no sooner than it is saved.
 
-        An update is all or nothing, so the weights are those after `done` steps. Sharded weights need all ranks, and
-        are lost back to the last checkpoint where one of several has failed.
-        """
+def _examine(done: int, objective: nn.Module, module: nn.Module, inspect: Inspect | None, log: Log) -> None:
+    """Inspect the objective, brought up to date with the module that learns, in eval mode on rank 0."""
+    log.check()
+    parallel.refresh(objective, module, log.runtime)
+    if inspect is not None and log.runtime.main:
+        objective.eval()
         try:
-            yield
-        except (MotionMAEError, RuntimeError) as error:
-            known = isinstance(error, MotionMAEError) or lost(error, self.runtime)
-            if known and done > first and self.runtime.main and not checkpoint.sharded(self.state):
-                self.save(done)
-                self.log.say(f"saved at step {done}, as the run cannot go on")
-                if interrupts.asked and self.runtime.ranks == 1:  # a worker that took the stop for its own
-                    raise KeyboardInterrupt from error
-            raise
-
-    def read(self, done: int, meter: Meter, rate: float, budget: health.Budget, plateaus: health.Plateaus) -> None:
-        """Write and show what the meter has; stop the run where too many steps were not finite."""
-        shown, sound, bad = meter.read(self.runtime)
-        shown["lr"] = rate
-        self.log.write(done, shown)
-        self.log.show(done, shown)
-        for sentence in plateaus.look(done, shown):
-            self.log.say(sentence)
-        if budget.spent(sound, bad):
-            file = health.dump(done, budget, self.state.objective, self.plan, self.config, self.runtime)
-            raise MotionMAEError(
-                f"{len(budget.bad)} of the last {len(budget.recent)} steps had a loss or gradient that is not finite, "
-                f"--run.bad-steps allows {budget.allowed}; the weights are those before them. The same command with "
-                f"--run.replay {file} runs them again and says where it begins"
-            )
-
-    def examine(self, done: int) -> None:
-        """Inspect the objective in eval mode, on rank 0."""
-        self.log.check()
-        parallel.refresh(self.objective, self.state.objective, self.runtime)
-        if self.inspect is not None and self.runtime.main:
-            self.objective.eval()
-            try:
-                found = self.inspect(done)
-            except OSError as error:
-                raise MotionMAEError(
-                    f"{self.config.run.out}: the inspection of step {done} failed ({error})"
-                ) from error
-            self.log.write(done, found)
-            self.log.picture(done)
-            self.objective.train()
+            found = inspect(done)
+        except OSError as error:
+            raise MotionMAEError(f"{log.folder}: the inspection of step {done} failed ({error})") from error
+        log.write(done, found)
+        log.picture(done)
+        objective.train()
 
 
 def train_step(
@@ -239,11 +208,21 @@ def forward_backward(
 
 
 def _ready(
-    state: State, batch: dict[str, Any], plan: Plan, first: int, run: Run, runtime: Runtime, log: Log
-) -> nn.Module:
-    """Rehearse one micro-batch, say what the run will take, and give the module as it will be stepped."""
-    module, resumed = state.objective.train(), bool(state.optimizer.state)
-    warm = run.compile or runtime.device.type == "cuda"
+    state: State,
+    batch: dict[str, Any],
+    plan: Plan,
+    first: int,
+    before: dict[str, Any],
+    run: Run,
+    runtime: Runtime,
+    log: Log,
+) -> tuple[nn.Module, Plan, Runtime]:
+    """Settle the precision, rehearse one micro-batch and say what the run will take: the module as it is stepped."""
+    module = state.objective.train()
+    runtime, sentence = rehearsal.precision(module, batch, run, runtime, before.get("precision", ""))
+    log.say(sentence)
+    plan = replace(plan, precision=runtime.precision)
+    warm, resumed = run.compile or runtime.device.type == "cuda", bool(state.optimizer.state)
     if run.compile:
         compiled: Any = torch.compile(module)
         try:
@@ -258,4 +237,4 @@ def _ready(
     else:
         found = rehearsal.rehearse(module, batch, runtime, warm, resumed)
     log.say(rehearsal.expectation(found, plan, first))
-    return parallel.replicate(module, runtime)
+    return parallel.replicate(module, runtime), plan, runtime

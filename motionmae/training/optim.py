@@ -89,6 +89,13 @@ def learning_rate(step: int, plan: Plan, optim: Optim) -> float:
     return end + (plan.lr - end) * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:
+    """Give each group of parameters its share of the schedule's rate, which is given back."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+    return rate
+
+
 def parameter_groups(module: nn.Module, optim: Optim, peak: float, layer_decay: float = 1.0) -> list[Group]:
     """Parameters by layer, decay and optimiser, as the module tells them; `scale` times the schedule's rate is theirs.
 
