@@ -55,7 +55,7 @@ from motionmae.config.recognition import (
     TestData,
     Viewing,
 )
-from motionmae.config.run import Compute, Device, Optim, OptimKind, Parallel, Precision, Run
+from motionmae.config.run import Compute, Device, Optim, OptimKind, Parallel, Precision, Run, Spread
 from motionmae.config.segmentation import (
     BenchSegment,
     Davis,
@@ -138,6 +138,7 @@ __all__ = [
     "SegmentScore",
     "SegmentVideo",
     "Short",
+    "Spread",
     "Stored",
     "Study",
     "Target",

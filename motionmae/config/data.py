@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from motionmae.config.bounds import COUNT, FRAMES, PIXELS, PROCESSES, RATE, SEED, SOME, WORKERS, Bounds
+from motionmae.config.run import Spread
 
 Sampling = Literal["dense", "uniform"]
 Short = Literal["loop", "clamp"]
@@ -106,6 +107,7 @@ class Scan:
     """Processes; as many as there are processors by default."""
     limit: Annotated[float, Bounds(0, 1e6, above=True)] = 60.0
     """Seconds that a file may take; with --full one more for each MB. After that it is quarantined."""
+    spread: Annotated[Spread, arg(name="")] = field(default_factory=Spread)
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ class Prepare:
     """Pack so many videos into each tar shard, in OUT/shards, instead of leaving single files."""
     workers: Annotated[int | None, PROCESSES] = None
     """Processes; as many as there are processors by default."""
+    spread: Annotated[Spread, arg(name="")] = field(default_factory=Spread)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from motionmae.config.bounds import COUNT, HEADS, LAYER, SEED, SOME, Bounds
 from motionmae.config.recognition import Viewing
-from motionmae.config.run import Compute
+from motionmae.config.run import Compute, Spread
 
 Pooling = Literal["mean", "time", "none"]
 Stored = Literal["fp32", "fp16"]
@@ -41,9 +41,7 @@ class Embed:
     """Precision of the stored numbers."""
     views: Viewing = field(default_factory=lambda: Viewing(clips=1, crops=1))
     compute: Annotated[Compute, arg(name="")] = field(default_factory=Compute)
-    part: str = ""
-    """This process's share of the work, such as 3/64: job K of N, each started with the same words but this. Whichever
-    ends last joins the parts."""
+    spread: Annotated[Spread, arg(name="")] = field(default_factory=Spread)
     heads: Annotated[int | None, HEADS] = None
     """Attention heads of the encoder, where a foreign file does not say."""
 

@@ -109,3 +109,12 @@ class Compute:
     """Processes that decode, for each rank; 0 decodes in the process of the model."""
     threads: Annotated[int | None, PROCESSES] = None
     """Threads of the CPU's own mathematics; PyTorch's choice by default."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Over which jobs work on many videos is spread."""
+
+    part: str = ""
+    """This job's share of the work, such as 3/64: job K of N, each started with the same words but this. Whichever ends
+    last joins the parts; so does the command without it, which does what is lacking."""

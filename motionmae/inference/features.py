@@ -21,8 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from motionmae.errors import MotionMAEError
-from motionmae.files import replacing, write_text
+from motionmae.files import write_text
 from motionmae.inference.embedding import Embedding, Row
+from motionmae.library.parts import joining
 from motionmae.stored import save as save_tensors
 
 ENDINGS = (".parquet", ".npz", ".safetensors", ".npy")
@@ -106,14 +107,14 @@ def join(folder: Path, count: int, out: Path, about: dict[str, Any]) -> int:
     Parquet and .npy are written part by part: little memory however many rows. Raises MotionMAEError where no video
     could be read.
     """
-    shapes, rows = _shapes(folder, count)
-    if not shapes:
-        why = next((f"{row.video}: {row.reason}" for row in rows if row.reason), "there are none")
-        shutil.rmtree(folder)
-        raise MotionMAEError(f"none of the videos could be read, first {why}")
-    about = about | {"layers": sorted(shapes), "shape": list(next(iter(shapes.values()))[0])}
-    chunks = _whole(parts(folder, count), shapes)
-    with replacing(out) as aside:
+    with joining(folder, out) as aside:
+        shapes, rows = _shapes(folder, count)
+        if not shapes:
+            why = next((f"{row.video}: {row.reason}" for row in rows if row.reason), "there are none")
+            shutil.rmtree(folder)
+            raise MotionMAEError(f"none of the videos could be read, first {why}")
+        about = about | {"layers": sorted(shapes), "shape": list(next(iter(shapes.values()))[0])}
+        chunks = _whole(parts(folder, count), shapes)
         if out.suffix == ".parquet":
             _write_parquet(aside, chunks, about)
         elif out.suffix == ".npy":
@@ -126,7 +127,6 @@ def join(folder: Path, count: int, out: Path, about: dict[str, Any]) -> int:
                     kept.setdefault(layer, []).append(value)
             whole = {_name(layer, shapes): np.concatenate(values) for layer, values in kept.items()}
             _write_arrays(aside, out.suffix, whole, rows, about)
-    shutil.rmtree(folder)
     return len(rows)
 
 

@@ -56,11 +56,11 @@ class Entry:
         return self.status == "ok"
 
 
-def write_manifest(path: str | os.PathLike[str], entries: Iterable[Entry]) -> None:
-    """Write entries as CSV, or as Parquet where the name ends in .parquet; files below the manifest's folder by their
-    path from there, others by their whole path."""
+def write_manifest(path: str | os.PathLike[str], entries: Iterable[Entry], home: str = "") -> None:
+    """Write entries as CSV, or as Parquet where the name ends in .parquet; files below `home`, by default the
+    manifest's folder, by their path from there, others by their whole path."""
     path = os.fspath(path)
-    home = os.path.dirname(os.path.abspath(path))
+    home = os.path.abspath(home or os.path.dirname(path))
     rows = [{**asdict(entry), "path": _seen_from(home, entry.path), "rate": str(entry.rate)} for entry in entries]
     if path.endswith(".parquet"):
         arrow, parquet = _pyarrow(path)
@@ -72,8 +72,9 @@ def write_manifest(path: str | os.PathLike[str], entries: Iterable[Entry]) -> No
         write_csv(path, [names, *([_written(row[name]) for name in names] for row in rows)])
 
 
-def read_manifest(path: str | os.PathLike[str]) -> list[Entry]:
-    """The entries of a manifest, with whole paths; see `is_manifest` for what one is.
+def read_manifest(path: str | os.PathLike[str], home: str = "") -> list[Entry]:
+    """The entries of a manifest, with whole paths; see `is_manifest` for what one is. Paths start from `home`, by
+    default the manifest's folder.
 
     Columns may be missing, moved and added, and values written as pandas and spreadsheets do. Raises MotionMAEError,
     naming the line, for one without a path or a status, and for a value that is not of its column's kind.
@@ -86,7 +87,7 @@ def read_manifest(path: str | os.PathLike[str]) -> list[Entry]:
             rows = lines(path, _text(path), ("path", "status"))
     except (OSError, UnicodeError) as error:
         raise MotionMAEError(f"{path}: cannot be read as a manifest ({error})") from error
-    home = os.path.dirname(os.path.abspath(path))
+    home = os.path.abspath(home or os.path.dirname(path))
     entries = []
     for number, row in rows:
         values = {item.name: _value(path, number, item, row.get(item.name)) for item in fields(Entry)}

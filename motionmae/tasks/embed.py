@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from motionmae.config import Embed, check
 from motionmae.errors import MotionMAEError
 from motionmae.inference.embedding import Embedding, Plan, Row, fingerprint, plan_of, stream
 from motionmae.inference.features import check_name, join, open_parts, part_of, write_part
+from motionmae.library.parts import share
 from motionmae.library.sources import Videos, collect
 from motionmae.models.encoder import VideoEncoder
 from motionmae.runtime import Progress, Runtime
@@ -29,7 +29,7 @@ def run(config: Embed) -> None:
     with runtime.leaving(here):
         if not config.model:
             raise MotionMAEError("say which model: a run folder, or a checkpoint with an encoder")
-        out, (job, jobs) = check_name(config.out), share(config.part)
+        out, (job, jobs) = check_name(config.out), share(config.spread.part)
         encoder, plan = plan_of(
             config.model, config.heads, config.every, config.window, config.pool, config.layers, config.views
         )
@@ -59,15 +59,6 @@ def run(config: Embed) -> None:
                 return
             rows = join(folder, count, out, {name: value for name, value in about.items() if name != "videos"})
             here.say(f"{rows} rows: {out}\nmotionmae search {out} QUERY.mp4 finds what is alike")
-
-
-def share(part: str) -> tuple[int, int]:
-    """Job and jobs of a word such as 3/64, the job counted from 0; (0, 1) of the empty word."""
-    found = re.fullmatch(r"([0-9]+)/([0-9]+)", part or "1/1")
-    job, jobs = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= job <= jobs:
-        raise MotionMAEError(f"--part {part!r}: expected K/N with K from 1 to N, such as 3/64")
-    return job - 1, jobs
 
 
 def told(plan: Plan, encoder: VideoEncoder) -> str:

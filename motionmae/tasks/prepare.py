@@ -14,16 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from motionmae.config import Data, Prepare, check
 from motionmae.data.sampling import dense
 from motionmae.errors import MotionMAEError
-from motionmae.files import read_json, write_json
-from motionmae.library import tars
-from motionmae.library.manifest import Entry, write_manifest
+from motionmae.files import read_json, remove, write_json
+from motionmae.library import parts, tars
+from motionmae.library.manifest import Entry
 from motionmae.library.prepare import Job, done, jobs, prepare, seconds_for
 from motionmae.library.processes import Failure, available, each
 from motionmae.library.sources import find
 from motionmae.video.reading import open_video
 from motionmae.video.table import forget
 
-FREE = ("source", "workers", "root", "split")
+FREE = ("source", "workers", "root", "split", "spread", "out")
 SAMPLED = 8
 """Videos of which the gain is measured."""
 
@@ -35,7 +35,9 @@ def run(config: Prepare) -> None:
         raise MotionMAEError("motionmae prepare needs a SOURCE: a manifest of motionmae scan, a folder or a list")
     found = find(Data(path=config.source, root=config.root, split=config.split))
     how = {name: getattr(config, name) for name in ("short", "spacing", "fps", "quality")}
+    mine, manifest = parts.share(config.spread.part), os.path.join(config.out, "manifest.csv")
     work = jobs(found.paths, found.labels, config.out, **how)
+    every, work = len(work), [job for job in work if mine.has(os.path.relpath(job.target, config.out))]
     _same_settings(config)
     console, entries, failed = Console(), [], 0
     console.print(found.told(), highlight=False)
@@ -51,15 +53,22 @@ def run(config: Prepare) -> None:
             else:
                 entries.append(result)
             bar.advance(task)
-    if not entries:
-        raise MotionMAEError(f"{config.source}: none of its {len(work)} videos could be prepared")
+    if not entries and mine.jobs == 1:
+        raise MotionMAEError(f"{config.source}: none of its {every} videos could be prepared")
     entries.sort(key=lambda entry: entry.path)
-    write_manifest(os.path.join(config.out, "manifest.csv"), entries)
+    parts.keep(manifest, mine, entries, True)
     console.print(
         f"{len(entries) - before} prepared, {before} were there, {failed} failed: {config.out}/manifest.csv",
         soft_wrap=True,
     )
-    gained(console, work, entries)
+    if entries:
+        gained(console, work, entries)
+    if mine.jobs > 1:
+        if left := parts.lacking(manifest, mine.jobs):
+            console.print(f"{left} of {mine.jobs} parts are not there yet", highlight=False)
+            return
+        entries = parts.join(manifest, mine.jobs)
+    remove(parts.beside(manifest))
     if config.shard:
         count = tars.pack(entries, os.path.join(config.out, "shards"), config.shard)
         console.print(f"{count} shards: {config.out}/shards", soft_wrap=True)
@@ -101,7 +110,7 @@ def _size(path: str) -> int:
 
 def _same_settings(config: Prepare) -> None:
     """Keep the settings beside the results; raise where the results there were made with others."""
-    settings = {name: value for name, value in asdict(config).items() if name not in FREE and name != "out"}
+    settings = {name: value for name, value in asdict(config).items() if name not in FREE}
     file = Path(config.out) / "prepare.json"
     if file.exists():
         there = read_json(file)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -13,10 +14,15 @@ from rich.table import Table
 
 from motionmae.config import Data, Scan, check
 from motionmae.errors import MotionMAEError
-from motionmae.library.manifest import Entry, read_manifest, write_manifest
+from motionmae.files import remove
+from motionmae.library import parts
+from motionmae.library.manifest import Entry, read_manifest
 from motionmae.library.processes import available
 from motionmae.library.scan import scan
 from motionmae.library.sources import find
+
+BETWEEN = 60.0
+"""Seconds after which what is done is written down again."""
 
 
 def run(config: Scan) -> None:
@@ -24,27 +30,46 @@ def run(config: Scan) -> None:
     check(config)
     if not config.folder:
         raise MotionMAEError("motionmae scan needs a FOLDER: the folder with the videos")
-    known = read_manifest(config.out) if os.path.exists(config.out) else []
+    mine, out = parts.share(config.spread.part), config.out
+    known = [*(read_manifest(out) if os.path.exists(out) else []), *parts.known(out)]
     labels, listed = _labels(config) if config.labels else ({}, [])
     console, entries, others = Console(), [], 0
-    workers = config.workers or available()
-    columns = TextColumn("examining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    whole, written = False, time.monotonic()
     try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("", total=None)
-            found = scan(config.folder, full=config.full, known=known, workers=workers, limit=config.limit)
-            for done, total, entry in found:
-                bar.update(task, completed=done, total=total)
-                others += entry is None
-                entries += [replace(entry, label=labels.get(entry.path, entry.label))] if entry else []
+        for entry in _examined(config, known, mine, console):
+            others += entry is None
+            entries += [replace(entry, label=labels.get(entry.path, entry.label))] if entry else []
+            if time.monotonic() > written + BETWEEN:
+                parts.keep(out, mine, entries, whole)
+                written = time.monotonic()
+        whole = True
     finally:
-        entries += [Entry(os.path.abspath(os.path.join(config.folder, name)), "missing") for name in listed]
+        lost = [os.path.abspath(os.path.join(config.folder, name)) for name in listed if mine.has(name)]
+        entries += [Entry(path, "missing") for path in lost]
         entries.sort(key=lambda entry: entry.path)
-        if entries:
-            write_manifest(config.out, entries)
+        if entries or mine.jobs > 1:
+            parts.keep(out, mine, entries, whole)
+    if mine.jobs > 1:
+        if left := parts.lacking(out, mine.jobs):
+            console.print(f"{len(entries)} videos; {left} of {mine.jobs} parts are not there yet", highlight=False)
+            return
+        entries = parts.join(out, mine.jobs)
     if not entries:
         raise MotionMAEError(f"{config.folder}: there is no video below this folder ({others} other files)")
-    show(console, config.out, entries, others)
+    remove(parts.beside(out))
+    show(console, out, entries, others)
+
+
+def _examined(config: Scan, known: Sequence[Entry], mine: parts.Share, console: Console) -> Iterator[Entry | None]:
+    """What there is, as it is done, behind a bar of progress."""
+    workers = config.workers or available()
+    columns = TextColumn("examining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        found = scan(config.folder, full=config.full, known=known, workers=workers, limit=config.limit, mine=mine)
+        for done, total, entry in found:
+            bar.update(task, completed=done, total=total)
+            yield entry
 
 
 def _labels(config: Scan) -> tuple[dict[str, str], list[str]]:
