@@ -32,6 +32,7 @@ bench: setup
 	done; done
 	$(BIN)/motionmae bench sizes --run.threads 1
 	$(BIN)/motionmae bench run tiny --run.threads 1
+	$(BIN)/python benchmarks/loop.py tiny --turns 20 --run.threads 1
 
 test: setup
 	$(BIN)/python -m pytest
@@ -51,8 +52,8 @@ test-gpu:
 	$(PYTHON_GPU) -m pytest -m gpu
 
 check: setup
-	$(BIN)/ruff format --check motionmae tests
-	$(BIN)/ruff check motionmae tests
+	$(BIN)/ruff format --check motionmae tests benchmarks
+	$(BIN)/ruff check motionmae tests benchmarks
 	$(BIN)/basedpyright
 	$(BIN)/python -m pytest
 
@@ -60,8 +61,8 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
 format: setup
-	$(BIN)/ruff format motionmae tests
-	$(BIN)/ruff check --fix motionmae tests
+	$(BIN)/ruff format motionmae tests benchmarks
+	$(BIN)/ruff check --fix motionmae tests benchmarks
 
 # Writes requirements.lock anew after a change of pyproject.toml; pins that still fit stay (UPGRADE=--upgrade renews all).
 lock:

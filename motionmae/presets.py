@@ -8,7 +8,6 @@ from typing import Any
 from motionmae.config import (
     Augment,
     BenchData,
-    BenchLoop,
     BenchPretrain,
     BenchRun,
     BenchSegment,
@@ -228,7 +227,6 @@ COMMANDS: dict[str, Command] = {
         {
             "pretrain": _measured(BenchPretrain),
             "run": _measured(BenchRun),
-            "loop": _measured(BenchLoop),
             "sizes": BenchSizes(),
             "data": BenchData(),
             "segment": BenchSegment(),

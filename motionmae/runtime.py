@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from motionmae import noise
-from motionmae.config import Compute, Run
+from motionmae.config import Hardware, Run
 from motionmae.errors import MotionMAEError
 
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -114,7 +114,15 @@ def start(run: Run) -> Runtime:
     return Runtime(device, pick_dtype(run.precision, device), rank, ranks)
 
 
-def start_for(compute: Compute) -> Runtime:
+def single(compute: Hardware) -> Runtime:
+    """The runtime of a command that runs in one process, whose float32 products stay whole on a GPU too."""
+    device = pick_device(compute.device)
+    if compute.threads:
+        torch.set_num_threads(compute.threads)
+    return Runtime(device, pick_dtype(compute.precision, device))
+
+
+def start_for(compute: Hardware) -> Runtime:
     """The runtime of a command that trains nothing."""
     return start(Run(device=compute.device, precision=compute.precision, threads=compute.threads))
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -55,7 +59,7 @@ def test_a_bench_of_a_step_takes_the_options_of_its_preset_and_says_what_limits_
         assert f"\n  {part} " in told
 
 
-@pytest.mark.parametrize("bench", ["pretrain", "loop"])
+@pytest.mark.parametrize("bench", ["pretrain", "run"])
 def test_a_bench_knows_every_preset_of_pretraining_and_changes_only_how_it_is_run(bench):
     assert set(COMMANDS["bench"].choices[bench]) == set(COMMANDS["pretrain"].choices)
     for name, config in COMMANDS["bench"].choices[bench].items():
@@ -90,3 +94,11 @@ def test_a_table_of_sizes_has_a_row_for_each_and_tells_the_share_of_attention(ca
     shares = [int(row[-3]) for row in rows]
     assert shares[0] < shares[3] < 100
     assert cli.main(["bench", "sizes", "--presets", "tinny"]) == 2
+
+
+def test_the_loop_is_timed_beside_a_step_by_hand(capsys):
+    script = Path(__file__).parent.parent / "benchmarks" / "loop.py"
+    runpy.run_path(str(script))["main"](["tiny", *SMALLER, "--run.log-every", "2", "--run.device", "cpu"])
+    told = capsys.readouterr().out
+    assert "2 clips a step on cpu, 2 stretches of 2 steps" in told
+    assert re.search(r"wall clock +by hand [\d.]+ ms a step, the loop's own -?[\d.]+ \(", told)

@@ -143,7 +143,7 @@ def flags():
     """Every boolean of every config: command line up to it, its name, and how to read it."""
     for command, entry in COMMANDS.items():
         for choice, config in entry.choices.items():
-            if not isinstance(config, dict) and (choice in ("", "tiny", "davis", "video", "data", "loop")):
+            if not isinstance(config, dict) and (choice in ("", "tiny", "davis", "video", "data")):
                 for name in cli.switches(config):
                     yield [command, choice][: 1 + bool(choice)], name
 

@@ -5,13 +5,23 @@ import torch
 
 from motionmae.errors import MotionMAEError
 from motionmae.inference.propagation import carry, harden, heat, match, peaks, propagate, soften
-from motionmae.tasks.segment.bench import full_affinity, full_step
+from motionmae.tasks.segment.bench import full_step
 
 
 def sequence(frames: int, height: int, width: int, classes: int = 3, seed: int = 0, dtype=torch.float64):
     random = torch.Generator().manual_seed(seed)
     features = [torch.randn(height, width, 5, generator=random, dtype=dtype) for _ in range(frames)]
     return features, torch.rand(height, width, classes, generator=random, dtype=dtype).softmax(-1)
+
+
+def full_affinity(features, labels, context: int, radius: int, topk: int, temperature: float):
+    """What `propagate` gives, by `full_step`."""
+    known = [labels]
+    for index in range(1, len(features)):
+        sources = (0, *range(max(1, index - context), index))
+        keys, values = [features[each] for each in sources], [known[each] for each in sources]
+        known.append(full_step(features[index], keys, values, radius, topk, temperature))
+    return known[1:]
 
 
 @pytest.mark.parametrize(

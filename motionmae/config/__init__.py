@@ -32,7 +32,6 @@ from motionmae.config.model import (
     Target,
 )
 from motionmae.config.pretraining import (
-    BenchLoop,
     BenchPretrain,
     BenchRun,
     BenchSizes,
@@ -55,7 +54,7 @@ from motionmae.config.recognition import (
     TestData,
     Viewing,
 )
-from motionmae.config.run import Compute, Device, Optim, OptimKind, Parallel, Precision, Run, Spread
+from motionmae.config.run import Compute, Device, Hardware, Optim, OptimKind, Parallel, Precision, Run, Spread
 from motionmae.config.segmentation import (
     BenchSegment,
     Davis,
@@ -74,7 +73,6 @@ __all__ = [
     "Adjacent",
     "Augment",
     "BenchData",
-    "BenchLoop",
     "BenchPretrain",
     "BenchRun",
     "BenchSegment",
@@ -98,6 +96,7 @@ __all__ = [
     "ExportKind",
     "Features",
     "Finetune",
+    "Hardware",
     "Labelled",
     "Loss",
     "Map",

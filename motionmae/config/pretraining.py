@@ -96,14 +96,6 @@ class BenchPretrain(Pretrain):
 
 
 @dataclass(frozen=True)
-class BenchLoop(Pretrain):
-    """Measure what the training loop costs over the same step written by hand."""
-
-    turns: Annotated[int, Bounds(2, 1_000_000)] = 20
-    """Stretches of --run.log-every steps that are timed, after one that is not; the medians are shown."""
-
-
-@dataclass(frozen=True)
 class BenchRun(Pretrain):
     """Measure a whole pretraining run, from files to gradients: clips per second and the wait for data."""
 

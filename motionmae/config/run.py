@@ -96,19 +96,25 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Compute:
+class Hardware:
     """What a trained model runs on."""
 
     device: Device = "auto"
     """CUDA, then Apple's GPU, then the CPU, unless named."""
     precision: Precision = "auto"
-    """bf16 on a GPU that has it, else fp16; fp32 on the CPU."""
+    """Of the model: bf16 on a GPU that has it, else fp16; fp32 on the CPU."""
+    threads: Annotated[int | None, PROCESSES] = None
+    """Threads of the CPU's own mathematics; PyTorch's choice by default."""
+
+
+@dataclass(frozen=True)
+class Compute(Hardware):
+    """What a trained model runs on, and how clips come to it."""
+
     batch: Annotated[int, COUNT] = 32
     """Clips that pass through the model at once, for each rank."""
     workers: Annotated[int, WORKERS] = 4
     """Processes that decode, for each rank; 0 decodes in the process of the model."""
-    threads: Annotated[int | None, PROCESSES] = None
-    """Threads of the CPU's own mathematics; PyTorch's choice by default."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from motionmae.config.bounds import COUNT, HEADS, LAYER, PIXELS, SEED, SOME, Bounds
-from motionmae.config.run import Device, Precision
+from motionmae.config.run import Hardware
 
 Entry = Literal["repeat", "pair", "window"]
 Protocol = Literal["dino", "crw", "siammae"]
@@ -42,7 +42,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Propagation:
-    """How labels are carried from frame to frame; numbers that are not given are the protocol's."""
+    """How labels are carried from frame to frame, always in fp32; numbers that are not given are the protocol's."""
 
     protocol: Protocol = "dino"
     """Published settings: DINO (arXiv 2104.14294), CRW (2006.14613) or SiamMAE (2305.14344)."""
@@ -83,10 +83,7 @@ class SegmentDavis:
     """Folder for masks, overlays, scores and the report; by default runs/segment-davis-MODEL."""
     overlays: bool = True
     """Make the overlay videos, which the report shows."""
-    device: Device = "auto"
-    """CUDA, then Apple's GPU, then the CPU, unless named."""
-    precision: Precision = "auto"
-    """Of the encoder: bf16 on a GPU that has it, else fp16; fp32 on the CPU. Propagation is always fp32."""
+    compute: Annotated[Hardware, arg(name="")] = field(default_factory=Hardware)
 
 
 @dataclass(frozen=True)
@@ -121,10 +118,7 @@ class SegmentVideo:
     propagation: Annotated[Propagation, arg(name="")] = field(default_factory=Propagation)
     out: str = ""
     """Folder for overlay.mp4, the masks, areas and tracks; by default runs/segment-video-NAME."""
-    device: Device = "auto"
-    """CUDA, then Apple's GPU, then the CPU, unless named."""
-    precision: Precision = "auto"
-    """Of the encoder: bf16 on a GPU that has it, else fp16; fp32 on the CPU. Propagation is always fp32."""
+    compute: Annotated[Hardware, arg(name="")] = field(default_factory=Hardware)
 
 
 @dataclass(frozen=True)
@@ -148,10 +142,7 @@ class BenchSegment:
     reference: bool = True
     """Time the full-affinity reference too."""
     propagation: Annotated[Propagation, arg(name="")] = field(default_factory=Propagation)
-    device: Device = "auto"
-    """CUDA, then Apple's GPU, then the CPU, unless named."""
-    precision: Precision = "auto"
-    """Of the encoder: bf16 on a GPU that has it, else fp16; fp32 on the CPU. Propagation is always fp32."""
+    compute: Annotated[Hardware, arg(name="")] = field(default_factory=Hardware)
 
 
 @dataclass(frozen=True)

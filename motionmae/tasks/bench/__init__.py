@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from motionmae.config import BenchData, BenchLoop, BenchPretrain, BenchRun, BenchSegment, BenchSizes
+from motionmae.config import BenchData, BenchPretrain, BenchRun, BenchSegment, BenchSizes
 
 HOME = {
     BenchData: "bench.data",
-    BenchLoop: "bench.loop",
     BenchPretrain: "bench.pretrain",
     BenchRun: "bench.whole",
     BenchSegment: "segment.bench",
@@ -16,6 +15,6 @@ HOME = {
 }
 
 
-def run(config: BenchData | BenchLoop | BenchPretrain | BenchRun | BenchSegment | BenchSizes) -> None:
+def run(config: BenchData | BenchPretrain | BenchRun | BenchSegment | BenchSizes) -> None:
     """Run the bench that the config is for."""
     import_module(f"motionmae.tasks.{HOME[type(config)]}").run(config)

@@ -12,22 +12,22 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from motionmae import runtime
 from motionmae.config import BenchSegment, Features, check
 from motionmae.inference.propagation import carry, match
 from motionmae.inference.sequence import Frames, Settings, Source, features_of, input_size, resolve
 from motionmae.models.encoder import VideoEncoder
 from motionmae.presets import SIZES
-from motionmae.runtime import Runtime, pick_device, pick_dtype
 
 
 @torch.inference_mode()
 def run(config: BenchSegment) -> None:
     """Print frames a second of features and of propagation with a full context, apart, and of the reference."""
     check(config)
-    device = pick_device(config.device)
+    here = runtime.single(config.compute)
+    device = here.device
     torch.manual_seed(0)
-    runtime = Runtime(device, pick_dtype(config.precision, device))
-    source = Source(config.model, VideoEncoder(SIZES[config.model]).eval().to(device), runtime)
+    source = Source(config.model, VideoEncoder(SIZES[config.model]).eval().to(device), here)
     settings = resolve(config.propagation)
     height, width = config.height, config.width
     pixels = torch.randint(0, 256, (config.frames, height, width, 3), dtype=torch.uint8)
@@ -105,24 +105,6 @@ def _peak(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated() / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-def full_affinity(
-    features: Sequence[Float[Tensor, "h w d"]],
-    labels: Float[Tensor, "h w c"],
-    *,
-    context: int,
-    radius: int,
-    topk: int,
-    temperature: float,
-) -> list[Float[Tensor, "h w c"]]:
-    """What `propagate` gives, by `full_step`."""
-    known = [labels.to(features[0])]
-    for index in range(1, len(features)):
-        sources = (0, *range(max(1, index - context), index))
-        keys, values = [features[each] for each in sources], [known[each] for each in sources]
-        known.append(full_step(features[index], keys, values, radius, topk, temperature))
-    return known[1:]
 
 
 def full_step(

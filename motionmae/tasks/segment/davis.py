@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from motionmae import runtime
 from motionmae.config import Davis, Features, Propagation, SegmentDavis, check
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.davis import list_frames, list_masks, list_sequences, read_images
@@ -27,7 +28,7 @@ from motionmae.inference.sequence import (
 )
 from motionmae.models.encoder import VideoEncoder
 from motionmae.report.segmentation import save_page
-from motionmae.runtime import Runtime, pick_device, pick_dtype
+from motionmae.runtime import Runtime
 from motionmae.tasks.segment.score import score_folder, table, write_scores
 from motionmae.video.writing import write_video
 
@@ -37,9 +38,8 @@ RATE = 24.0  # frames a second of the DAVIS videos
 def run(config: SegmentDavis) -> None:
     """Propagate, save, score and report."""
     check(config)
-    device = pick_device(config.device)
-    runtime = Runtime(device, pick_dtype(config.precision, device))
-    source = open_source(config.model, runtime, config.heads, config.seed if config.untrained else None)
+    seed = config.seed if config.untrained else None
+    source = open_source(config.model, runtime.single(config.compute), config.heads, seed)
     settings, names = resolve(config.propagation), listed(config.data)
     out = Path(config.out or f"runs/segment-davis-{Path(config.model).stem}{'-untrained' * config.untrained}")
     open_folder(out, config, settings, ("predictions/*/*.png", "overlays/*.mp4", "scores.json", "index.html"))

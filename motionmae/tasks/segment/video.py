@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from motionmae import runtime
 from motionmae.config import SegmentVideo, check
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import VOID, draw_points, paint, read_mask, write_mask
@@ -32,7 +33,7 @@ from motionmae.inference.sequence import (
     resolve,
 )
 from motionmae.report.segmentation import save_page
-from motionmae.runtime import Progress, Runtime, clock, pick_device, pick_dtype
+from motionmae.runtime import Progress, clock
 from motionmae.tasks.segment.given import Given, read_given
 from motionmae.video.frames import Images
 from motionmae.video.reading import Video, probe, read_frames
@@ -73,8 +74,7 @@ def run(config: SegmentVideo) -> None:
 
 def source_of(config: SegmentVideo) -> Source:
     """Where the features come from; what is asked of it is checked."""
-    device = pick_device(config.device)
-    source = open_source(config.model, Runtime(device, pick_dtype(config.precision, device)), config.heads)
+    source = open_source(config.model, runtime.single(config.compute), config.heads)
     source.stride(config.features)
     if source.name == "rgb":
         print("without a trained --model, raw patches of pixels are compared: expect little", flush=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from motionmae.config import Pretrain, Study
+from motionmae import runtime
+from motionmae.config import Hardware, Pretrain, Study
 from motionmae.data.loading import collate
 from motionmae.files import read_json, write_json
 from motionmae.library.sources import find
-from motionmae.runtime import Runtime, pick_device, pick_dtype
 from motionmae.tasks import pretrain
 from motionmae.tasks.study import cells
 from motionmae.training.loop import train_step
@@ -46,8 +46,8 @@ def measure(config: Study, path: Path) -> None:
 
 def _step(config: Pretrain):
     """A function that makes one training step on the same batch, and says how long it took."""
-    device = pick_device(config.run.device)
-    here = Runtime(device, pick_dtype(config.run.precision, device))
+    here = runtime.single(Hardware(config.run.device, config.run.precision))
+    device = here.device
     dataset = pretrain.clips_of(config, find(config.data).paths)
     count = plan(config.optim, config.run, len(dataset), 1, 1).micro
     batch = collate([dataset[(0, at % len(dataset))][:1] for at in range(count)])

@@ -1,7 +1,8 @@
-"""`motionmae bench loop`: what the training loop costs over the same step written by hand, both in one run.
+"""`python benchmarks/loop.py [PRESET] [--turns N] [options of bench run]`: what the training loop costs.
 
-The loop asks for a batch; before it gets one the hand-written step is taken and timed, then the loop's own, so that
-whatever else the machine does falls on both. Times are summed over the steps from one log line to the next.
+The same step written by hand is timed in the same run: the loop asks for a batch; before it gets one the hand-written
+step is taken and timed, then the loop's own, so that whatever else the machine does falls on both. Times are summed
+over the steps from one log line to the next.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +19,8 @@ from typing import Any
 
 import torch
 
-from motionmae import runtime
-from motionmae.config import BenchLoop, Pretrain, check
+from motionmae import cli, runtime
+from motionmae.config import Pretrain
 from motionmae.data.clips import pretraining_offsets
 from motionmae.runtime import Runtime
 from motionmae.tasks.pretrain import build
@@ -66,17 +68,17 @@ class Turns:
             stretches[-1] += (end - start) / self.stretch
 
 
-def run(config: BenchLoop) -> None:
+def main(argv: list[str]) -> None:
     """Time the two side by side; print the medians over the stretches, and the middle half of what they say."""
-    check(config)
-    here = runtime.start(config.run)
-    turns = measure(config, config.turns, here)
+    _, config = cli.parse(["bench", "run", *(argv or ["tiny"])])
+    here, count = runtime.start(config.run), max(2, config.turns)
+    turns = measure(config, count, here)
     print(
-        f"pretraining, {config.optim.batch} clips a step on {here.device}, {config.turns} stretches of "
+        f"pretraining, {config.optim.batch} clips a step on {here.device}, {count} stretches of "
         f"{config.run.log_every} steps"
     )
     for name, seconds in turns.seconds.items():
-        bare, ours = (values[1:][: config.turns] for values in seconds.values())  # the first stretch warms up
+        bare, ours = (values[1:][:count] for values in seconds.values())  # the first stretch warms up
         own = [1e3 * (loop - hand) for hand, loop in zip(bare, ours, strict=True)]
         share = [loop / hand - 1 for hand, loop in zip(bare, ours, strict=True)]
         print(
@@ -126,3 +128,7 @@ def _batch(settings: Pretrain) -> dict[str, Any]:
     frames = len(pretraining_offsets(model.frames, settings.data.stride, target.adjacent, target.gap))
     shape = (settings.optim.batch, 3, frames, model.size, model.size)
     return {"clip": torch.randint(0, 256, shape, dtype=torch.uint8), "key": torch.arange(settings.optim.batch)}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
