@@ -10,6 +10,7 @@ import pytest
 
 import motionmae
 from motionmae import config
+from motionmae.library.cluster import ENGINES
 from motionmae.objectives.masking import KINDS
 from motionmae.objectives.reconstruction import DISTANCES
 
@@ -77,7 +78,9 @@ def test_no_task_imports_another(file):
         assert not module.startswith("motionmae.tasks.") or module.split(".")[2] == own, f"{file} imports {module}"
 
 
-@pytest.mark.parametrize(("choices", "functions"), [(config.MaskKind, KINDS), (config.Distance, DISTANCES)])
+@pytest.mark.parametrize(
+    ("choices", "functions"), [(config.MaskKind, KINDS), (config.Distance, DISTANCES), (config.EngineKind, ENGINES)]
+)
 def test_closed_choices_equal_their_functions(choices, functions):
     assert set(get_args(choices)) == set(functions)
 

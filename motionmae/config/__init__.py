@@ -54,7 +54,18 @@ from motionmae.config.recognition import (
     TestData,
     Viewing,
 )
-from motionmae.config.run import Compute, Device, Hardware, Optim, OptimKind, Parallel, Precision, Run, Spread
+from motionmae.config.run import (
+    Compute,
+    Device,
+    EngineKind,
+    Hardware,
+    Optim,
+    OptimKind,
+    Parallel,
+    Precision,
+    Run,
+    Spread,
+)
 from motionmae.config.segmentation import (
     BenchSegment,
     Davis,
@@ -90,6 +101,7 @@ __all__ = [
     "Distance",
     "Embed",
     "Engine",
+    "EngineKind",
     "Entry",
     "Evaluate",
     "Export",

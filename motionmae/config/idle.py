@@ -29,3 +29,8 @@ def idle(config: Any, typed: Collection[str]) -> Iterator[str]:
         yield "--optim.epochs changes the warm-up's share alone, as --optim.steps says how long the run is"
     if "optim.lr_hidden" in typed and getattr(optim, "kind", "") != "muon":
         yield "--optim.lr-hidden has no effect without --optim.kind muon"
+    spread = getattr(config, "spread", None)
+    if spread is not None and spread.engine != "ray" and "ray_address" in typed:
+        yield "--ray-address has no effect without --engine ray"
+    if spread is not None and spread.engine == "ray" and "workers" in typed and not hasattr(config, "compute"):
+        yield "--workers has no effect with --engine ray, which uses all processors of the cluster"

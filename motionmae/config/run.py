@@ -11,6 +11,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Parallel = Literal["ddp", "fsdp"]
 OptimKind = Literal["adamw", "muon"]
+EngineKind = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,13 @@ class Compute(Hardware):
 
 @dataclass(frozen=True)
 class Spread:
-    """Over which jobs work on many videos is spread."""
+    """Over which jobs and machines work on many videos is spread."""
 
     part: str = ""
     """This job's share of the work, such as 3/64: job K of N, each started with the same words but this. Whichever ends
     last joins the parts; so does the command without it, which does what is lacking."""
+    engine: EngineKind = "local"
+    """Processes of this machine; or tasks on a Ray cluster, of which a machine that dies costs its tasks alone."""
+    ray_address: str = ""
+    """A cluster's address, such as 10.0.0.1:6379, or auto on one of its machines. By default $RAY_ADDRESS, or a cluster
+    on this machine alone for as long as the command runs."""

@@ -28,7 +28,7 @@ from motionmae.inference.windows import Window
 from motionmae.models.encoder import VideoEncoder, pooled
 from motionmae.models.tokens import clip_grid
 from motionmae.models.weights import read
-from motionmae.runtime import Runtime
+from motionmae.runtime import Runtime, start_for
 from motionmae.video import origin
 from motionmae.video.errors import VideoError
 from motionmae.video.frames import Frames
@@ -188,6 +188,13 @@ def stream(
         del open_[piece.place]
         vectors = {layer: torch.cat(values) for layer, values in parts.items() if values}
         yield piece.place, _joined(str(files[piece.place]), seen, vectors, plan, piece.reason)
+
+
+def embed_all(files: Sequence[Path], encoder: VideoEncoder, plan: Plan, compute: Compute) -> list[Embedding]:
+    """The embeddings of some videos in their order, on the device that `compute` chooses on this machine."""
+    here = start_for(compute)
+    found = dict(stream(encoder.to(here.device), files, plan, compute, here))
+    return [found[place] for place in range(len(files))]
 
 
 def _joined(video: str, seen: list[Window], vectors: Vectors, plan: Plan, reason: str) -> Embedding:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from motionmae.errors import MotionMAEError
+from motionmae.library.cluster import Each
 from motionmae.library.manifest import Entry
 from motionmae.library.parts import ALL, Share
 from motionmae.library.processes import Failure, each
@@ -150,12 +151,13 @@ def scan(
     workers: int = 1,
     limit: float = 60.0,
     mine: Share = ALL,
+    each: Each = each,
 ) -> Iterator[tuple[int, int, Entry | None]]:
     """Examine all that may be a video below a folder, or this job's share of it: (done, of how many, entry), in the
     order in which they are done.
 
     The entry is None for other files, which promise no video and are none. `known` entries are taken over where the
-    file has not changed. Each file is examined in a process that is killed after `seconds_for` the file.
+    file has not changed. Each file is examined in a process that is killed after `seconds_for` it, by `each`.
     """
     paths = [path for path in walk(root) if mine.has(os.path.relpath(path, root))]
     before = {entry.path: entry for entry in known if entry.checked == "full" or not full}

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from motionmae import runtime
-from motionmae.config import Embed, check
+from motionmae.config import Compute, Embed, check
 from motionmae.errors import MotionMAEError
-from motionmae.inference.embedding import Embedding, Plan, Row, fingerprint, plan_of, stream
+from motionmae.inference.embedding import Embedding, Plan, Row, embed_all, fingerprint, plan_of, stream
 from motionmae.inference.features import check_name, join, open_parts, part_of, write_part
+from motionmae.library import cluster
 from motionmae.library.parts import share
+from motionmae.library.processes import Failure
 from motionmae.library.sources import Videos, collect
 from motionmae.models.encoder import VideoEncoder
 from motionmae.runtime import Progress, Runtime
@@ -25,7 +28,8 @@ PART = 32
 def run(config: Embed) -> None:
     """Embed the videos part by part, go on where an earlier call was stopped, and join the parts."""
     check(config)
-    here = runtime.start_for(config.compute)
+    far = config.spread.engine == "ray"
+    here = runtime.start_for(replace(config.compute, device="cpu") if far else config.compute)
     with runtime.leaving(here):
         if not config.model:
             raise MotionMAEError("say which model: a run folder, or a checkpoint with an encoder")
@@ -50,7 +54,7 @@ def run(config: Embed) -> None:
         count = -(-len(videos.paths) // PART)
         mine = range(count)[job * here.ranks + here.rank :: jobs * here.ranks]
         here.say(f"{videos.told()}; {told(plan, encoder)}")
-        embed_parts(encoder.to(here.device), videos, plan, config, here, folder, mine)
+        (embed_far if far else embed_parts)(encoder.to(here.device), videos, plan, config, here, folder, mine)
         here.gather(True)  # all ranks' parts are there
         if here.main:
             missing = [at for at in range(count) if not part_of(folder, at).exists()]
@@ -90,6 +94,45 @@ def embed_parts(
                 break
             write_part(part_of(folder, todo.pop(0)), [waiting.pop(at) for at in wanted], stored)
     progress.close()
+
+
+def embed_far(
+    encoder: VideoEncoder, videos: Videos, plan: Plan, config: Embed, here: Runtime, folder: Path, mine: range
+) -> None:
+    """As `embed_parts`, each part a task on a Ray cluster, which gets the encoder with it. Raises MotionMAEError where
+    tasks were lost for good; the parts that were made stay."""
+    places = {at: range(at * PART, min((at + 1) * PART, len(videos.paths))) for at in mine}
+    todo = [number for number in mine if not part_of(folder, number).exists()]
+    stored = torch.float16 if config.stored == "fp16" else torch.float32
+    compute, lost = config.compute, list[str]()
+    with cluster.joined(config.spread.ray_address) as ray:
+        gpus = int(compute.device == "cuda" or (compute.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0))
+        cpus = 1 + compute.workers if gpus else compute.threads or 1
+        compute = compute if gpus else replace(compute, workers=0)  # many tasks beside each other are as good
+        progress = Progress(len(todo), 0, here.main)
+        chunks = [_Part(number, [videos.paths[at] for at in places[number]]) for number in todo]
+        done = cluster.spread(ray, _embed_part, chunks, encoder, plan, compute, cpus=cpus, gpus=gpus)
+        for count, (part, found) in enumerate(done, 1):
+            if isinstance(found, Failure):
+                lost.append(f"part {part.number} {found.reason}")
+                continue
+            rows = [named(one, videos, at) for one, at in zip(found, places[part.number], strict=True)]
+            write_part(part_of(folder, part.number), rows, stored)
+            progress.show(count, "parts")
+        progress.close()
+    if lost:
+        raise MotionMAEError(
+            f"{len(lost)} of {len(todo)} parts are lacking, first {lost[0]}; the same command makes them"
+        )
+
+
+class _Part(NamedTuple):
+    number: int
+    files: list[Path]
+
+
+def _embed_part(part: _Part, encoder: VideoEncoder, plan: Plan, compute: Compute) -> list[Embedding]:
+    return embed_all(part.files, encoder, plan, compute)
 
 
 def named(found: Embedding, videos: Videos, at: int) -> Embedding:

@@ -16,9 +16,10 @@ from motionmae.data.sampling import dense
 from motionmae.errors import MotionMAEError
 from motionmae.files import read_json, remove, write_json
 from motionmae.library import parts, tars
+from motionmae.library.cluster import each_by
 from motionmae.library.manifest import Entry
 from motionmae.library.prepare import Job, done, jobs, prepare, seconds_for
-from motionmae.library.processes import Failure, available, each
+from motionmae.library.processes import Failure, available
 from motionmae.library.sources import find
 from motionmae.video.reading import open_video
 from motionmae.video.table import forget
@@ -45,7 +46,8 @@ def run(config: Prepare) -> None:
     before = sum(done(job) for job in work)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=len(work))
-        for job, result in each(prepare, work, min(config.workers or available(), len(work)), seconds_for):
+        workers = min(config.workers or available(), len(work))
+        for job, result in each_by(config.spread)(prepare, work, workers, seconds_for):
             if isinstance(result, Failure):
                 reason = result.reason if job.source in result.reason else f"{job.source}: {result.reason}"
                 console.print(f"not prepared: {reason}", highlight=False, markup=False, soft_wrap=True)

@@ -16,6 +16,7 @@ from motionmae.config import Data, Scan, check
 from motionmae.errors import MotionMAEError
 from motionmae.files import remove
 from motionmae.library import parts
+from motionmae.library.cluster import each_by
 from motionmae.library.manifest import Entry, read_manifest
 from motionmae.library.processes import available
 from motionmae.library.scan import scan
@@ -66,7 +67,8 @@ def _examined(config: Scan, known: Sequence[Entry], mine: parts.Share, console: 
     columns = TextColumn("examining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
-        found = scan(config.folder, full=config.full, known=known, workers=workers, limit=config.limit, mine=mine)
+        asked = {"full": config.full, "workers": workers, "limit": config.limit, "each": each_by(config.spread)}
+        found = scan(config.folder, known=known, mine=mine, **asked)
         for done, total, entry in found:
             bar.update(task, completed=done, total=total)
             yield entry
