@@ -169,4 +169,4 @@ class BenchData:
     clips: Annotated[int, COUNT] = 200
     """Clips to read for each of the speeds."""
     reads: Annotated[int, COUNT] = 2000
-    """Clips to read for the memory."""
+    """Clips to read for the memory: what a process holds after a tenth of them, a quarter, a half and all."""

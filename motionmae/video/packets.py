@@ -6,6 +6,7 @@ pictures, the table says so, and the reader decodes from the start and counts.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -115,20 +116,22 @@ class Demuxer:
 
     def demux(self) -> Iterator[av.Packet]:
         """The packets from where the container stands, without empty ones: bounded in number and time."""
-        packets = self.container.demux(self.stream)
-        for number in range(MAX_PACKETS):
-            if time.monotonic() > self.deadline:
-                raise VideoError(self.path, LATE.format(self.limit))
-            try:
-                packet = next(packets, None)
-            except av.error.ExitError as error:
-                raise VideoError(self.path, LATE.format(self.limit)) from error
-            except av.error.FFmpegError as error:
-                raise VideoError(self.path, f"unreadable after packet {number}: {error.strerror}") from error
-            if packet is None:
-                return
-            if packet.size:  # a packet without data stands for "as before", or for the end
-                yield packet
+        # PyAV's generator, given up half-way, frees its packet only where it is closed by name. Those few bytes, in the
+        # midst of the heap, kept the memory of whole pictures from being used again.
+        with contextlib.closing(self.container.demux(self.stream)) as packets:
+            for number in range(MAX_PACKETS):
+                if time.monotonic() > self.deadline:
+                    raise VideoError(self.path, LATE.format(self.limit))
+                try:
+                    packet = next(packets, None)
+                except av.error.ExitError as error:
+                    raise VideoError(self.path, LATE.format(self.limit)) from error
+                except av.error.FFmpegError as error:
+                    raise VideoError(self.path, f"unreadable after packet {number}: {error.strerror}") from error
+                if packet is None:
+                    return
+                if packet.size:  # a packet without data stands for "as before", or for the end
+                    yield packet
 
     def _list(self) -> Table:
         """List the packets and find out whether pictures can be found by time."""
@@ -218,12 +221,13 @@ class Demuxer:
         if table.seekable and (first := table.start(wanted[0])):
             self.container.seek(int(table.pts[first]), stream=self.stream)
         times, last = set(table.times[list(wanted)].tolist()), int(table.times[wanted[-1]])
-        for number, frame in enumerate(self.container.decode(self.stream)):
-            if frame.pts in times if table.timed else number in wanted:
-                frame.to_ndarray(format="rgb24", threads=1)
-                found += 1
-            if (frame.pts or 0) >= last if table.timed else number >= wanted[-1]:
-                break
+        with contextlib.closing(self.container.demux(self.stream)) as packets:
+            for number, frame in enumerate(frame for packet in packets for frame in packet.decode()):
+                if frame.pts in times if table.timed else number in wanted:
+                    frame.to_ndarray(format="rgb24", threads=1)
+                    found += 1
+                if (frame.pts or 0) >= last if table.timed else number >= wanted[-1]:
+                    break
         return found
 
     def _jump(self, first: int) -> None:

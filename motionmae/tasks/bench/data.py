@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -46,8 +47,8 @@ def run(config: BenchData) -> None:
         print(
             f"{workers} workers: {together:.1f} clips/s, {together / workers:.1f} a worker, on {available()} processors"
         )
-    early, late = memory(dataset, config.reads)
-    print(f"memory: {early:.0f} MB after {config.reads // 4} reads, {late:.0f} MB after {config.reads}")
+    for line in told(memory(dataset, config.reads)):
+        print(line)
     torch.set_num_threads(threads)
     print(advice(config, [probe(path) for path in paths[:: max(1, len(paths) // 20)]], ratio))
 
@@ -103,22 +104,45 @@ def with_workers(dataset: Clips, config: BenchData) -> float:
     return count * batch / spent
 
 
-def memory(dataset: Clips, reads: int) -> tuple[float, float]:
-    """Megabytes of this process after a quarter of the reads and after all: what a worker needs."""
-    early = 0.0
+class Memory(NamedTuple):
+    """Of this process after so many reads, in megabytes."""
+
+    reads: int
+    resident: float
+    own: float
+    """What no other process shares; the same where the system does not tell."""
+
+
+def memory(dataset: Clips, reads: int) -> list[Memory]:
+    """What a worker needs, after a tenth of the reads, a quarter, a half and all."""
+    looks, found = sorted({max(1, reads // part) for part in (10, 4, 2, 1)}), []
     for number, place in enumerate(itertools.islice(_places(len(dataset)), reads), 1):
         dataset[place]
-        if number == max(1, reads // 4):
-            early = _megabytes()
-    return early, _megabytes()
+        if number in looks:
+            found.append(Memory(number, *_megabytes()))
+    return found
 
 
-def _megabytes() -> float:
-    """Resident memory now, or at most until now where the system does not tell."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+def told(found: Sequence[Memory]) -> list[str]:
+    """A line for each look, and one of how the resident memory grew from the first to the last."""
+    first, last = found[0], found[-1]
+    grown = 100 * (last.resident / first.resident - 1)
+    return [
+        *(f"memory after {look.reads:,} reads: {look.resident:.0f} MB, {look.own:.0f} its own" for look in found),
+        f"memory: {grown:+.1f} % from {first.reads:,} reads to {last.reads:,}",
+    ]
+
+
+def _megabytes() -> tuple[float, float]:
+    """Resident memory and the part that is this process's own; at most until now where the system does not tell."""
+    rollup = Path("/proc/self/smaps_rollup")
+    if rollup.exists():
+        words = [line.split() for line in rollup.read_text().splitlines()]
+        kilobytes = {parts[0]: int(parts[1]) for parts in words if parts[-1] == "kB"}
+        own = kilobytes["Private_Clean:"] + kilobytes["Private_Dirty:"]
+        return kilobytes["Rss:"] * 1024 / 1e6, own * 1024 / 1e6
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return most, most
 
 
 def advice(config: BenchData, videos: Sequence[VideoInfo], ratio: float) -> str:
