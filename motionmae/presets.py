@@ -8,6 +8,8 @@ from typing import Any
 from motionmae.config import (
     Augment,
     BenchData,
+    BenchEmbed,
+    BenchEvaluate,
     BenchPretrain,
     BenchRun,
     BenchSegment,
@@ -229,6 +231,8 @@ COMMANDS: dict[str, Command] = {
             "run": _measured(BenchRun),
             "sizes": BenchSizes(),
             "data": BenchData(),
+            "embed": BenchEmbed(),
+            "evaluate": BenchEvaluate(),
             "segment": BenchSegment(),
         },
     ),

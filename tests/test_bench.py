@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import runpy
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from motionmae import cli
-from motionmae.config import Decoder, Loss, Mask, Model, Pretrain, Run
+from motionmae.config import Decoder, Finetune, Loss, Mask, Model, Pretrain, Run
+from motionmae.data.synthetic import MOTIONS, write_videos
+from motionmae.models.classifier import Classifier
+from motionmae.models.weights import save
 from motionmae.presets import COMMANDS
 from motionmae.runtime import Runtime
 from motionmae.tasks.bench import parts
@@ -82,6 +86,24 @@ def test_a_whole_run_tells_its_speed_and_its_wait_for_data(capsys):
     told = capsys.readouterr().out
     assert "clips/s from files to gradients, 2 a step, 0 workers; data wait" in told
     assert "medians of 1 stretches of 1 steps" in told
+
+
+@pytest.mark.parametrize("bench", ["embed", "evaluate"])
+def test_inference_tells_its_speed_and_the_share_of_the_encoder(bench, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for _ in write_videos(tmp_path, "videos", 1, seed=0, frames=8, size=32):
+        pass
+    model = tmp_path / "model.safetensors"
+    network = Classifier(replace(SMALL, norm=False), MOTIONS)
+    save(model, network, asdict(Finetune(model=network.encoder.config, classes=MOTIONS)))
+    given = ["bench", bench, str(model)]
+    given += ["videos"] if bench == "embed" else ["--data.path", "videos", "--views.clips", "1", "--no-orders"]
+    assert cli.main([*given, "--workers", "0", "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    clips, share = re.search(r"^(\d+) clips in .* the encoder took (\d+)% of the time", told, re.M).groups()
+    assert int(clips) >= 8
+    assert 0 < int(share) <= 100
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors", "videos"]
 
 
 def test_a_table_of_sizes_has_a_row_for_each_and_tells_the_share_of_attention(capsys):

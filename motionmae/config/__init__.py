@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 from motionmae.config.bounds import Bounds
 from motionmae.config.check import check
 from motionmae.config.data import Augment, BenchData, Data, Motions, Prepare, Sampling, Scan, Short
-from motionmae.config.embedding import By, Embed, Engine, Map, Pooling, Projection, Search, Stored
+from motionmae.config.embedding import BenchEmbed, By, Embed, Engine, Map, Pooling, Projection, Search, Stored
 from motionmae.config.exporting import Export, ExportKind, Written
 from motionmae.config.model import (
     Adjacent,
@@ -42,6 +42,7 @@ from motionmae.config.pretraining import (
     Report,
 )
 from motionmae.config.recognition import (
+    BenchEvaluate,
     Evaluate,
     Finetune,
     Labelled,
@@ -84,6 +85,8 @@ __all__ = [
     "Adjacent",
     "Augment",
     "BenchData",
+    "BenchEmbed",
+    "BenchEvaluate",
     "BenchPretrain",
     "BenchRun",
     "BenchSegment",

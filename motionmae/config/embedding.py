@@ -47,6 +47,11 @@ class Embed:
 
 
 @dataclass(frozen=True)
+class BenchEmbed(Embed):
+    """Measure how fast motionmae embed is, and the encoder's share of its time; what it writes is thrown away."""
+
+
+@dataclass(frozen=True)
 class Search:
     """Find the clips or videos most like a query, or those that are nearly the same, in a table of motionmae embed."""
 

@@ -192,6 +192,11 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class BenchEvaluate(Evaluate):
+    """Measure how fast motionmae evaluate is, and the encoder's share of its time; what it writes is thrown away."""
+
+
+@dataclass(frozen=True)
 class Predict:
     """Tell the classes of any videos."""
 

@@ -20,7 +20,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.objectives.reconstruction import Reconstruction, heads_of
 from motionmae.runtime import Runtime, clock
-from motionmae.training import optim
+from motionmae.training import optim, settling
 from motionmae.training.machine import COUNTED, now
 
 
@@ -44,12 +44,17 @@ def run(config: Planned) -> None:
     if config.rate is not None and config.rate <= 0:
         raise MotionMAEError(f"--rate must be above 0 TFLOP/s, it is {config.rate:g}")
     if config.epochs is not None:
-        config = replace(config, optim=replace(config.optim, epochs=config.epochs, steps=None))
+        left = tuple(name for name in config.open if name != "optim.steps")
+        config = replace(config, optim=replace(config.optim, epochs=config.epochs, steps=None), open=left)
+    # As the run would settle it, in a folder of its own.
+    config, said = settling.settle(replace(config, run=replace(config.run, out="")), config.videos, config.gpus)
     here = runtime.start(config.run)
     plan = optim.plan(config.optim, config.run, config.videos, config.data.repeats, config.gpus)
     needs = count(config)
     rate, origin = (1e12 * config.rate, "given") if config.rate else measured(config, needs, here)
     seconds = plan.steps * plan.batch * needs.flops / (rate * config.gpus)
+    if said:
+        print(said)
     print(
         f"{plan.steps} steps of {plan.batch} clips = {plan.micro} x {plan.accumulation} accumulated x {plan.ranks} "
         f"ranks; {plan.steps * plan.batch} clips of {config.videos} videos"

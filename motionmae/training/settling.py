@@ -58,8 +58,9 @@ def settle(config: Trained, videos: int, ranks: int) -> tuple[Trained, str]:
         least = max(FEW, 2 ** int(math.log2(max(1, clips // MANY))))
         whole = ranks * data.repeats
         optim = replace(optim, batch=min(optim.batch, math.ceil(least / whole) * whole))
-    if "optim.steps" in config.open and _steps(optim, clips) < LEAST[type(config)]:
-        optim = replace(optim, steps=LEAST[type(config)])
+    least_steps = LEAST[Finetune if isinstance(config, Finetune) else Pretrain]
+    if "optim.steps" in config.open and _steps(optim, clips) < least_steps:
+        optim = replace(optim, steps=least_steps)
     said = ""
     if optim != config.optim:
         said = (

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from motionmae.config import BenchData, BenchPretrain, BenchRun, BenchSegment, BenchSizes
+from motionmae.config import (
+    BenchData,
+    BenchEmbed,
+    BenchEvaluate,
+    BenchPretrain,
+    BenchRun,
+    BenchSegment,
+    BenchSizes,
+)
 
 HOME = {
     BenchData: "bench.data",
+    BenchEmbed: "bench.inference",
+    BenchEvaluate: "bench.inference",
     BenchPretrain: "bench.pretrain",
     BenchRun: "bench.whole",
     BenchSegment: "segment.bench",
@@ -15,6 +25,6 @@ HOME = {
 }
 
 
-def run(config: BenchData | BenchPretrain | BenchRun | BenchSegment | BenchSizes) -> None:
-    """Run the bench that the config is for."""
+def run(config: object) -> None:
+    """Run the bench that the config is for: one of HOME's."""
     import_module(f"motionmae.tasks.{HOME[type(config)]}").run(config)
