@@ -70,6 +70,16 @@ def test_without_a_rate_this_machine_is_measured(capsys):
     assert "measured on this machine's cpu in fp32" in capsys.readouterr().out
 
 
+def test_few_videos_are_planned_as_a_run_of_them_would_be_unless_epochs_are_given(capsys):
+    few = ["plan", "small", "--gpus", "1", "--videos", "5", "--rate", "1", "--run.device", "cpu"]
+    assert cli.main(few) == 0
+    told = capsys.readouterr().out
+    assert "5 videos are few for this recipe: 10000 steps of 32 clips" in told
+    assert "\n10000 steps of 32 clips" in told
+    assert cli.main([*few, "--epochs", "64"]) == 0
+    assert "\n10 steps of 32 clips" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("option", "value"), [("--gpus", "0"), ("--videos", "0"), ("--rate", "0"), ("--gpus", "3")])
 def test_a_plan_that_cannot_be_is_one_sentence(capsys, option, value):
     assert cli.main(["plan", "tiny", "--rate", "1", option, value]) == 2

@@ -45,7 +45,7 @@ def settle(config: Trained, videos: int, ranks: int) -> tuple[Trained, str]:
     if "data.workers" in config.open:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         data = replace(data, workers=min(8, max(1, available() // here)))
-    before = _kept(Path(run.out))
+    before = _kept(Path(run.out)) if run.out else None
     if before:
         taken = {name: before["optim"][name] for name in ("batch", "steps") if f"optim.{name}" in config.open}
         left = config.open
