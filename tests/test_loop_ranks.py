@@ -16,11 +16,16 @@ import torch
 
 import motionmae
 from motionmae import runtime
+from motionmae.config import Run
 from motionmae.data.loading import Order
 from motionmae.data.synthetic import render
 from motionmae.errors import MotionMAEError
 from motionmae.training import checkpoint, shards
+from motionmae.training.parallel import SHARDS_ON_CPU, place
 from motionmae.video.writing import write_video
+
+SHARDS = pytest.mark.skipif(not SHARDS_ON_CPU, reason="PyTorch shards on a CPU from 2.13 on")
+WAYS = ["ddp", pytest.param("fsdp", marks=SHARDS)]
 
 
 def toy(config: runs.Config, spoil=None, drop: float = 0.0) -> int:
@@ -65,7 +70,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", WAYS)
 def test_two_ranks_equal_one_by_muon(tmp_path, parallel):
     """Sharded weights are gathered for the step; a stack of matrices is cut by the ranks, not by the stack."""
     for name, way in (("one", "ddp"), ("two", parallel)):
@@ -77,7 +82,7 @@ def test_two_ranks_equal_one_by_muon(tmp_path, parallel):
 
 
 @pytest.mark.parametrize("micro", [4, 2])
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", WAYS)
 def test_two_ranks_equal_one_with_the_joined_batch(tmp_path, alone, parallel, micro):
     config = runs.toy_config(tmp_path, micro_batch=micro, parallel=parallel)
     assert joined(runs.ranks(toy, 2, config, log=tmp_path / "log")) == [0, 0], (tmp_path / "log0").read_text()
@@ -117,7 +122,7 @@ def _die(step, batch):
     return batch
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", WAYS)
 def test_a_rank_that_dies_ends_all_with_a_clear_error(tmp_path, parallel):
     config = runs.toy_config(tmp_path, parallel=parallel)
     codes = joined(runs.ranks(toy, 2, config, _die, log=tmp_path / "log"), 30)
@@ -147,6 +152,7 @@ def test_dropout_differs_between_ranks_and_is_resumed(tmp_path):
     assert runs.same(whole(tmp_path / "a"), whole(tmp_path / "b"))
 
 
+@SHARDS
 @pytest.mark.parametrize(
     ("before", "after"), [(2, 1), (1, 2), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((2, 3), (3, 2)))]
 )
@@ -173,6 +179,7 @@ def _ask_first(step, batch):
     return batch
 
 
+@SHARDS
 def test_a_damaged_shard_falls_back(tmp_path):
     config = runs.toy_config(tmp_path, parallel="fsdp")
     assert joined(runs.ranks(toy, 2, config)) == [0, 0]
@@ -185,6 +192,7 @@ def test_a_damaged_shard_falls_back(tmp_path):
         assert checkpoint.newest_whole(tmp_path)[0] == good
 
 
+@SHARDS
 def test_load_reads_a_sharded_run(tmp_path):
     videos = tmp_path / "videos"
     videos.mkdir()
@@ -203,7 +211,7 @@ def test_load_reads_a_sharded_run(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", WAYS)
 def test_all_options_together_on_two_ranks_equal_one(tmp_path, parallel):
     """Recomputation, accumulation, clipping, the running mean, inspections, workers."""
     videos = tmp_path / "videos"
@@ -227,7 +235,7 @@ def test_all_options_together_on_two_ranks_equal_one(tmp_path, parallel):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", WAYS)
 def test_two_ranks_fine_tune_as_one_does_with_looks_at_the_test_videos(tmp_path, parallel):
     for split, first in (("train", 0), ("test", 100)):
         for motion in ("left", "right"):
@@ -254,6 +262,12 @@ def test_two_ranks_fine_tune_as_one_does_with_looks_at_the_test_videos(tmp_path,
 def test_sharding_needs_several_ranks(tmp_path):
     with pytest.raises(MotionMAEError, match=r"--run.parallel fsdp: needs several ranks"):
         runs.fit_toy(runs.toy_config(tmp_path, parallel="fsdp"))
+
+
+def test_sharding_on_a_cpu_is_refused_where_pytorch_would_get_it_wrong(monkeypatch):
+    monkeypatch.setattr("motionmae.training.parallel.SHARDS_ON_CPU", False)
+    with pytest.raises(MotionMAEError, match=r"--run.parallel fsdp: on a CPU it needs PyTorch 2.13 or later, this is"):
+        place(runs.Toy(), Run(parallel="fsdp"), runtime.Runtime(torch.device("cpu"), None, 0, 2))
 
 
 @pytest.mark.slow

@@ -19,17 +19,25 @@ from motionmae.config import Run
 from motionmae.errors import MotionMAEError
 from motionmae.runtime import Runtime
 
+SHARDS_ON_CPU = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 13)
+"""Seen on 2.13. On a CPU 2.6 cannot shard, and 2.7 adds up the ranks' gradients where it should average them
+(https://github.com/pytorch/pytorch/issues/162338); what is between was not tried."""
+
 
 def place(objective: nn.Module, run: Run, runtime: Runtime) -> nn.Module:
     """The objective on the device, or a sharded copy of it: what is optimised and saved.
 
     Sharded are the entries of each ModuleList (a transformer's blocks) one by one, then what is left
-    (Zhao et al., 2023, arXiv 2304.11277).
+    (Zhao et al., 2023, arXiv 2304.11277). Raises MotionMAEError where this PyTorch cannot.
     """
     if run.parallel == "ddp":
         return objective.to(runtime.device)
     if runtime.ranks == 1:
         raise MotionMAEError("--run.parallel fsdp: needs several ranks (torchrun); this run has one")
+    if runtime.device.type == "cpu" and not SHARDS_ON_CPU:
+        raise MotionMAEError(
+            f"--run.parallel fsdp: on a CPU it needs PyTorch 2.13 or later, this is {torch.__version__}; take ddp"
+        )
     module = copy.deepcopy(objective)
     mesh = init_device_mesh(runtime.device.type, (runtime.ranks,), mesh_dim_names=("ranks",))
     lists = [part for part in module.modules() if isinstance(part, nn.ModuleList)]
