@@ -65,5 +65,5 @@ def test_reads_that_are_given_up_half_way_leave_nothing_behind(way, tmp_path):
 @pytest.mark.skipif(not VIDEOS.is_dir(), reason="no real videos here")
 def test_a_readers_memory_is_flat():
     paths = sorted(path for path in VIDEOS.iterdir() if path.is_file())
-    found = memory(Clips(paths, Data(path="videos", workers=0), range(0, 32, 4), 64, seed=0), 2000)
+    found = list(memory(Clips(paths, Data(path="videos", workers=0), range(0, 32, 4), 64, seed=0), 2000))
     assert found[-1].resident < 1.05 * found[0].resident, found

@@ -6,19 +6,25 @@ import os
 import signal
 import threading
 import time
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import runs
 from torch.utils.data import Dataset
 
 from motionmae import runtime
-from motionmae.config import Data
+from motionmae.config import Compute, Data, Model
 from motionmae.data import loading
 from motionmae.data.clips import Clips
-from motionmae.data.loading import loader, within
+from motionmae.data.loading import Order, loader, within
 from motionmae.data.synthetic import write_videos
 from motionmae.errors import MotionMAEError
+from motionmae.inference.embedding import Plan
+from motionmae.inference.embedding import stream as embed_stream
+from motionmae.inference.views import View, as_views, watch
+from motionmae.models.encoder import VideoEncoder
+from motionmae.video import pulse
+from motionmae.video.reading import open_video
 
 ONE = Data(workers=1, prefetch=2)
 
@@ -40,7 +46,7 @@ class Dies(Items):
 class Hangs(Items):
     def __getitem__(self, place):
         if place == 3:
-            time.sleep(60)
+            time.sleep(90)
         return super().__getitem__(place)
 
 
@@ -80,6 +86,7 @@ def test_slow_workers_are_waited_for(monkeypatch):
     class Slow(Items):
         def __getitem__(self, place):
             time.sleep(0.25)
+            pulse.beat()
             return super().__getitem__(place)
 
     monkeypatch.setattr(loading, "LOOK", 0.1)
@@ -88,17 +95,88 @@ def test_slow_workers_are_waited_for(monkeypatch):
 
 
 def test_workers_fit_the_shared_memory():
-    data = Data(workers=8, prefetch=4)
-    assert within(data, 100, 4000.0) == (data, "")
-    less, said = within(data, 100, 3999.0)
-    assert (less.workers, less.prefetch) == (8, 3)
-    assert "--data.workers 8 --data.prefetch 4 need 0 MB of /dev/shm" in said
-    assert within(data, 100, 999.0)[0] == replace(data, workers=4, prefetch=1)
-    assert within(data, 100, 150.0)[0].workers == 0
+    assert within(8, 4, 100, "--data.workers", 4000.0) == (8, 4, "")
+    workers, ahead, said = within(8, 4, 100, "--compute.workers", 3999.0)
+    assert (workers, ahead) == (8, 3)
+    assert "--compute.workers 8 with 4 batches ahead each need 0 MB of /dev/shm" in said
+    assert within(8, 4, 100, "", 999.0)[:2] == (4, 1)
+    assert within(8, 4, 100, "", 150.0)[0] == 0
     for room in range(0, 5000, 50):
-        less = within(data, 100, float(room))[0]
-        assert less.workers * (less.prefetch + 1) * 100 <= room
-        assert less.prefetch > 0
+        workers, ahead, _ = within(8, 4, 100, "", float(room))
+        assert workers * (ahead + 1) * 100 <= room
+        assert ahead > 0
+
+
+@pytest.fixture
+def little(monkeypatch):
+    """A shared memory of 10 kB."""
+    usage = loading.shutil.disk_usage("/")
+    monkeypatch.setattr(loading.shutil, "disk_usage", lambda path: usage._replace(free=10_000))
+
+
+@pytest.fixture
+def films(tmp_path):
+    return [path for path, _ in write_videos(tmp_path / "films", "train", 3, seed=0, frames=8, size=32)]
+
+
+def through_clips(films):
+    stream = loader(Clips(films, ONE, range(4), 32, 0), Order(len(films), 2, 2, 0), ONE, pin=False)
+    next(stream)
+    stream.close()
+
+
+def through_views(films):
+    view = View(1, 1, "uniform", 1, None, "clamp", 4, 32)
+    watch(lambda clip: clip.float().mean((1, 2, 3, 4)), as_views(films, view), Compute(workers=1), runs.CPU, quiet=True)
+
+
+def through_embedding(films):
+    encoder = VideoEncoder(Model(frames=4, size=32, cube=(2, 16, 16), width=48, depth=1, heads=2))
+    plan = Plan("clip", "", "mean", (1,), View(1, 1, "uniform", 1, None, "clamp", 4, 32))
+    assert len(list(embed_stream(encoder, films, plan, Compute(workers=1), runs.CPU))) == len(films)
+
+
+@pytest.mark.parametrize(
+    ("through", "option"),
+    [(through_clips, "--data"), (through_views, "--compute"), (through_embedding, "--compute")],
+)
+def test_every_way_to_workers_asks_for_room_before_the_start(little, films, capsys, through, option):
+    through(films)
+    told = capsys.readouterr().err
+    assert f"{option}.workers 1 with 2 batches ahead each need" in told
+    assert "goes on with 0 workers, in this process" in told
+
+
+def test_no_room_of_work_but_the_loaders_makes_a_data_loader():
+    package = Path(loading.__file__).parents[1]
+    makers = [file.name for file in package.rglob("*.py") if " DataLoader(" in file.read_text()]
+    assert makers == ["loading.py"]
+
+
+def test_a_stuck_worker_is_told_within_a_minute():
+    assert loading.LOOK * (loading.SILENT + 1) <= 60  # a beat just after the first look puts it off by one
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stuck_worker_is_told_within_a_minute_of_real_time():
+    stream = loader(Hangs(), [[at] for at in range(20)], ONE, pin=False)
+    batches = iter(stream)
+    for _ in range(3):
+        next(batches)
+    begun = time.monotonic()
+    with pytest.raises(MotionMAEError, match="have read nothing for 50 s"):
+        next(batches)
+    assert time.monotonic() - begun < 60
+
+
+def test_whoever_reads_long_beats(films, monkeypatch):
+    beats = []
+    monkeypatch.setattr(pulse, "_listeners", [lambda: beats.append(1)])
+    with open_video(films[0]) as video:
+        opened = len(beats)
+        video.read([0])
+    assert 0 < opened < len(beats)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ from motionmae.data.sampling import (
 )
 from motionmae.errors import MotionMAEError
 from motionmae.library.tars import groups, holder
-from motionmae.video import origin
+from motionmae.video import origin, pulse
 from motionmae.video.frames import Frames, Kept
 from motionmae.video.reading import VideoError, open_video
 
@@ -113,13 +113,18 @@ class Clips(Dataset[Any]):
         self.labels = list(labels)
         self.kept: dict[int, Kept] = {}
         self.failures: Counter[int] = Counter()
-        # Reads, failures and waits of this process and of each worker, seen by all: a row each, none disturbs another.
-        self.counts = torch.zeros(1 + data.workers, 3, dtype=torch.int64).share_memory_()
+        # Reads and failures of this process and of each worker, seen by all: a row each, none disturbs another.
+        self.counts = torch.zeros(1 + data.workers, 2, dtype=torch.int64).share_memory_()
         self.groups = groups(self.files)
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # the workers of a loader see it change
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the pixels of one opening."""
+        return self.data.repeats * len(self.offsets) * 3 * self.size**2
 
     def set_epoch(self, epoch: int) -> None:
         """From now on `dataset[index]` is the clip of this epoch, in the workers of a loader too."""
@@ -173,7 +178,7 @@ class Clips(Dataset[Any]):
                 raise MotionMAEError(f"{told}, for longer than --data.patience {patience:g} s")
             time.sleep(min(pause, left))
             pause = min(2 * pause, 30.0)
-            self.count(2)  # a sign of life
+            pulse.beat()
         print("motionmae: the videos are back", file=sys.stderr, flush=True)
 
     def fail(self, index: int, error: VideoError | None = None) -> None:
@@ -182,7 +187,7 @@ class Clips(Dataset[Any]):
             print(f"motionmae: skipped {error}", file=sys.stderr, flush=True)
         self.failures[index] += 1
         self.count(1)
-        reads, failed, _ = self.counts.sum(0).tolist()
+        reads, failed = self.counts.sum(0).tolist()
         if failed >= TRIES and failed > self.data.bad_share * reads:
             raise MotionMAEError(
                 f"{failed} of {reads} reads failed, more than --data.bad-share {self.data.bad_share:g}, the last of "
@@ -190,7 +195,8 @@ class Clips(Dataset[Any]):
             )
 
     def count(self, column: int) -> None:
-        """One more read (0), failure (1) or wait (2) of this process."""
+        """One more read (0) or failure (1) of this process."""
+        pulse.beat()
         worker = get_worker_info()
         self.counts[min(worker.id + 1, len(self.counts) - 1) if worker else 0, column] += 1
 
@@ -281,6 +287,11 @@ class Views(Dataset[list[Sample]]):
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the pixels of one video's views."""
+        return self.number * self.crops * len(self.offsets) * 3 * self.size**2
 
     def __getitem__(self, index: int) -> list[Sample]:
         label = {"label": self.labels[index]} if self.labels else {}

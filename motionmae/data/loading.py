@@ -11,9 +11,9 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,18 +21,18 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from motionmae.config import Data
 from motionmae.data.clips import Place, Sample
 from motionmae.errors import MotionMAEError
-from motionmae.video import origin
+from motionmae.video import origin, pulse
 from motionmae.video.origin import WINDOW
 
-LOOK, SILENT, STARTING = 15, 5, 20
-"""Seconds of waiting for a batch after which one looks whether workers are alive; how many such looks may find nothing
-read: longer together than the minute that one read may take; and how many may find that no worker has started yet,
-which on a busy machine is minutes of imports."""
+LOOK, SILENT, STARTING = 10, 5, 30
+"""Seconds of waiting for a batch after which one looks whether workers are alive; how many such looks may find that
+none has read anything, less than a minute together; and how many may find that no worker has started yet, which on a
+busy machine is minutes of imports."""
 SHARED = "/dev/shm"
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
@@ -83,6 +83,7 @@ class Order(Sampler[list[Place]]):
 
 def collate(items: Sequence[list[Sample]]) -> dict[str, Tensor]:
     """Samples of several openings as one batch: clips stacked, numbers as int64."""
+    pulse.beat()
     samples = [sample for item in items for sample in item]
     return {
         name: torch.stack([sample[name] for sample in samples])
@@ -92,70 +93,72 @@ def collate(items: Sequence[list[Sample]]) -> dict[str, Tensor]:
     }
 
 
-def within(data: Data, batch: int, room: float | None = None) -> tuple[Data, str]:
-    """The data's options with as many workers and batches ahead as `room` has bytes for, and what is said of it.
+def within(workers: int, ahead: int, batch: int, option: str, room: float | None = None) -> tuple[int, int, str]:
+    """As many workers and batches ahead of each as `room` has bytes for, and what is said of it.
 
-    `batch` is the bytes of a micro-batch. By default the room is what is free of the shared memory through which
-    workers hand over batches, for each rank here: a container often has 64 MB of it, and a worker that gets none dies.
+    `batch` is the bytes of a batch, `option` what sets the workers. By default the room is what is free of the shared
+    memory through which workers hand over batches, for each rank here: a container often has 64 MB of it, and a worker
+    that gets none dies.
     """
     if room is None:
         if not os.path.isdir(SHARED):
-            return data, ""
+            return workers, ahead, ""
         room = 0.9 * shutil.disk_usage(SHARED).free / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    needed, fitting = data.workers * (data.prefetch + 1) * batch, int(room // batch)
+    needed = workers * (ahead + 1) * batch
     if needed <= room:
-        return data, ""
-    workers = min(data.workers, fitting // 2)
-    ahead = min(data.prefetch, fitting // workers - 1) if workers else data.prefetch
-    return replace(data, workers=workers, prefetch=ahead), (
-        f"--data.workers {data.workers} --data.prefetch {data.prefetch} need {needed / 1e6:.0f} MB of {SHARED}, "
-        f"{room / 1e6:.0f} MB are free: goes on with {workers} workers"
-        f"{f', {ahead} batches ahead each' if workers else ', in the training process'}; docker run has --shm-size"
+        return workers, ahead, ""
+    fitting = int(room // batch)
+    fewer = min(workers, fitting // 2)
+    less = min(ahead, fitting // fewer - 1) if fewer else ahead
+    return (
+        fewer,
+        less,
+        (
+            f"{option} {workers} with {ahead} batches ahead each need {needed / 1e6:.0f} MB of {SHARED}, "
+            f"{room / 1e6:.0f} MB are free: goes on with {fewer} workers"
+            f"{f', {less} batches ahead each' if fewer else ', in this process'}; docker run has --shm-size"
+        ),
     )
-
-
-class Beating(Dataset[Any]):
-    """A data set that counts, where all processes see it, how often each worker has read an item."""
-
-    def __init__(self, dataset: Dataset[Any], workers: int):
-        self.dataset, self.beats = dataset, torch.zeros(max(1, workers), dtype=torch.int64).share_memory_()
-
-    def __getitem__(self, place: Any) -> Any:
-        item = self.dataset[place]
-        worker = get_worker_info()
-        self.beats[worker.id if worker else 0] += 1
-        return item
-
-    def sign(self) -> int:
-        """A number that changes while any worker does something."""
-        return int(self.beats.sum() + getattr(self.dataset, "counts", self.beats).sum())
 
 
 def loader(
-    dataset: Dataset[list[Sample]], order: Order | Sequence[list[int]], data: Data, pin: bool
+    dataset: Dataset[list[Sample]],
+    order: Order | Sequence[list[int]],
+    data: Data,
+    pin: bool,
+    option: str = "--data.workers",
 ) -> Generator[dict[str, Tensor], None, None]:
-    """The batches of an order, decoded by `data.workers` processes that live as long as the iterator.
+    """The batches of an order, decoded by `data.workers` processes that live as long as the iterator; `option` is what
+    sets their number. Raises MotionMAEError as `watched`."""
+    most = order.micro if isinstance(order, Order) else max(map(len, order), default=0)
+    how: dict[str, Any] = {"batch_sampler": order, "collate_fn": collate, "pin_memory": pin}
+    return watched(dataset, data.workers, data.prefetch, most, option, **how)
 
-    Raises MotionMAEError where a worker dies, or where for about a minute none has read anything.
+
+def watched(
+    dataset: Dataset[Any], workers: int, ahead: int, items: int, option: str, **how: Any
+) -> Generator[Any, None, None]:
+    """What a DataLoader gives: the one door to processes that read. `how` are its arguments, `items` those of a batch.
+
+    There are no more of the workers, and of batches `ahead` of each, than shared memory has room for, by the data
+    set's `nbytes` of an item: that there are fewer than `option` asks for is told on stderr. Raises MotionMAEError
+    where a worker dies, or where for about a minute none has read anything.
     """
-    many = {"prefetch_factor": data.prefetch, "persistent_workers": True, "timeout": LOOK} if data.workers else {}
-    beating = Beating(dataset, data.workers)
-    batches = DataLoader(
-        beating,
-        batch_sampler=order,
-        num_workers=data.workers,
-        collate_fn=collate,
-        pin_memory=pin,
-        worker_init_fn=partial(_start_worker, addresses=origin.told(), beats=beating.beats) if data.workers else None,
-        **many,
-    )
+    workers, ahead, said = within(workers, ahead, items * getattr(dataset, "nbytes", 0), option)
+    if said and os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"motionmae: {said}", file=sys.stderr, flush=True)
+    beats = torch.zeros(max(1, workers), dtype=torch.int64).share_memory_()
+    if workers:
+        started = partial(_start_worker, addresses=origin.told(), beats=beats)
+        how |= {"prefetch_factor": ahead, "persistent_workers": True, "timeout": LOOK, "worker_init_fn": started}
+    batches = DataLoader(dataset, num_workers=workers, **how)
     with _held_back():
         told, iterator = "", iter(batches)
-    workers = list(getattr(iterator, "_workers", ()))
-    kill = partial(_kill, workers)
+    processes = list(getattr(iterator, "_workers", ()))
+    kill = partial(_kill, processes)
     atexit.register(kill)  # where nobody closes this generator: they do not end by being asked
     try:
-        while (batch := _next(iterator, beating)) is not None:
+        while (batch := _next(iterator, beats, option)) is not None:
             yield batch
     except MotionMAEError as error:  # from a worker it comes with that worker's traceback: the sentence is enough
         told = str(error).strip().splitlines()[-1].removeprefix("motionmae.errors.MotionMAEError: ")
@@ -169,9 +172,9 @@ def loader(
         raise MotionMAEError(told)
 
 
-def _next(iterator: Iterator[dict[str, Tensor]], beating: Beating) -> dict[str, Tensor] | None:
-    """The next batch, None at the end; waits for as long as the workers do something."""
-    sign, silent = beating.sign(), 0
+def _next(iterator: Iterator[Any], beats: Tensor, option: str) -> Any:
+    """The next batch, None at the end; waits for as long as any of the workers does something."""
+    sign, silent = int(beats.sum()), 0
     while True:
         try:
             return next(iterator, None)
@@ -182,14 +185,14 @@ def _next(iterator: Iterator[dict[str, Tensor]], beating: Beating) -> dict[str, 
             if "timed out" not in reason:
                 raise MotionMAEError(
                     f"a process that reads clips has died ({reason}): memory, or {SHARED}, may be too small for "
-                    "--data.workers and --data.prefetch"
+                    f"{option} {len(beats)}"
                 ) from error
-            before, sign = sign, beating.sign()
+            before, sign = sign, int(beats.sum())
             silent = silent + 1 if sign == before else 0
             if silent >= (SILENT if sign else STARTING):
                 raise MotionMAEError(
-                    f"the {len(beating.beats)} processes that read clips have read nothing for {silent * LOOK:g} s: "
-                    f"the storage hangs, or {SHARED} is too small for --data.workers and --data.prefetch"
+                    f"the {len(beats)} processes that read clips have read nothing for {silent * LOOK:g} s: "
+                    f"the storage hangs, or {SHARED} is too small for {option} {len(beats)}"
                 ) from error
 
 
@@ -215,7 +218,13 @@ def _kill(workers: Sequence[Any]) -> None:
 
 
 def _start_worker(worker: int, addresses: Mapping[str, tuple[str, float]], beats: Tensor) -> None:
-    beats[worker] += 1
+    mine = beats.numpy()[worker : worker + 1]
+
+    def alive() -> None:
+        mine[0] += 1  # a row of its own: none disturbs another
+
+    pulse.listen(alive)
+    pulse.beat()
     origin.learn(addresses)
     torch.set_num_threads(1)  # a worker's parallelism is the other workers
     threading.Thread(target=_end_with_parent, daemon=True).start()

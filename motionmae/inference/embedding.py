@@ -11,16 +11,16 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from motionmae.config import Compute, Pooling, Viewing
+from motionmae.data.loading import watched
 from motionmae.errors import MotionMAEError
 from motionmae.inference import windows
 from motionmae.inference.views import View, settle
@@ -29,7 +29,6 @@ from motionmae.models.encoder import VideoEncoder, pooled
 from motionmae.models.tokens import clip_grid
 from motionmae.models.weights import read
 from motionmae.runtime import Runtime, start_for
-from motionmae.video import origin
 from motionmae.video.errors import VideoError
 from motionmae.video.frames import Frames
 from motionmae.video.reading import open_video
@@ -102,6 +101,12 @@ class Stream(IterableDataset[Piece]):
     def __init__(self, files: Sequence[Path], plan: Plan, batch: int):
         self.files, self.plan, self.batch = list(files), plan, batch
 
+    @property
+    def nbytes(self) -> int:
+        """Of the pixels of a piece, at most."""
+        views = self.plan.views
+        return max(self.batch, views.crops) * views.frames * 3 * views.size**2
+
     def __iter__(self) -> Iterator[Piece]:
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
@@ -173,10 +178,7 @@ def stream(
 ) -> Iterator[tuple[int, Embedding]]:
     """The videos' rows and vectors, each video when it is done, with its number. Videos are decoded ahead."""
     workers = min(compute.workers, len(files))
-    knowing = partial(origin.learn_in, origin.told()) if workers else None
-    pieces = DataLoader(
-        Stream(files, plan, compute.batch), batch_size=None, num_workers=workers, worker_init_fn=knowing
-    )
+    pieces = watched(Stream(files, plan, compute.batch), workers, 2, 1, "--compute.workers", batch_size=None)
     open_: dict[int, tuple[list[Window], dict[int, list[Tensor]]]] = {}
     for piece in pieces:
         seen, parts = open_.setdefault(piece.place, ([], {layer: [] for layer in plan.layers}))

@@ -126,7 +126,7 @@ def watch(
         with here.autocast():
             return torch.cat([model(part) for part in clip.split(compute.batch)]).cpu()
 
-    for at, batch in enumerate(loader(dataset, order, data, pin=here.device.type == "cuda"), 1):
+    for at, batch in enumerate(loader(dataset, order, data, here.device.type == "cuda", "--compute.workers"), 1):
         chosen = batch["view"] == middle
         clip, keys = batch["clip"].to(here.device), batch["key"].to(here.device)
         found["views"].append(take(order[at - 1], say(clip).unflatten(0, (-1, each)).mean(1)))

@@ -10,7 +10,7 @@ from torch import nn
 
 from motionmae.config import Finetune, Pretrain
 from motionmae.data.clips import Clips
-from motionmae.data.loading import Order, collate, loader, within
+from motionmae.data.loading import Order, collate, loader
 from motionmae.runtime import Runtime
 from motionmae.training import health, loop, optim, rehearsal, settling
 
@@ -30,13 +30,13 @@ def learn(
     `config.run.replay` a dump's bad steps are run again instead. What the config has open still is settled here.
     """
     asked, config = config, replace(config, open=())
-    run, data, repeats = config.run, config.data, config.data.repeats
+    run, repeats = config.run, config.data.repeats
     plan = optim.plan(config.optim, run, len(dataset), repeats, here.ranks)
 
     def batches(step: int, plan: optim.Plan) -> Any:
         batch, micro = plan.batch // repeats, plan.micro // repeats
         order = Order(len(dataset), batch, micro, config.seed, here.rank, plan.ranks, step, dataset.groups)
-        return loader(dataset, order, data, pin=here.device.type == "cuda")
+        return loader(dataset, order, config.data, pin=here.device.type == "cuda")
 
     if run.replay:
         health.replay(objective, lambda step, micro: batches(step, replace(plan, micro=micro)), config, here)
@@ -53,6 +53,5 @@ def learn(
     if "data.prefetch" in asked.open:
         config = replace(config, data=settling.ahead(config.data, example["clip"][0].nbytes * plan.micro))
     with loop.open_folder(config, here):
-        data, said = within(config.data, example["clip"][0].nbytes * plan.micro)
-        about = "\n".join(filter(None, (describe(plan), said, expected)))
+        about = "\n".join(filter(None, (describe(plan), expected)))
         return loop.fit(objective, lambda step: batches(step, plan), plan, here, config, inspect, layer_decay, about)

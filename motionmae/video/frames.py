@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from motionmae.errors import MotionMAEError
+from motionmae.video import pulse
 from motionmae.video.errors import VideoError
 from motionmae.video.images import as_rgb, open_image
 
@@ -195,6 +196,7 @@ def wished(indices: Iterable[int], frames: Frames) -> list[int]:
 
 def _load(path: str | os.PathLike[str], name: str, size: tuple[int, ...]) -> UInt8[np.ndarray, "h w c"]:
     """One image, turned as its Exif data say; resized where it differs from the first."""
+    pulse.beat()
     try:
         with open_image(os.path.join(path, name)) as image:
             picture = as_rgb(image, "")

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from motionmae.errors import MotionMAEError
+from motionmae.video import pulse
 
 TRIES = 3
 """How often a fetch is tried, with longer and longer pauses between."""
@@ -71,11 +72,6 @@ def learn(addresses: Mapping[str, tuple[str, float]]) -> None:
     _addresses.update(addresses)
 
 
-def learn_in(addresses: Mapping[str, tuple[str, float]], _: int) -> None:
-    """`learn`, as the first thing of a loader's worker, whose number does not matter."""
-    learn(addresses)
-
-
 def is_fetched(file: str) -> bool:
     """Whether a file is the place of an address."""
     return file in _addresses
@@ -89,22 +85,32 @@ def hold(file: str) -> IO[str] | None:
     if file not in _addresses:
         return None
     address, most = _addresses[file]
-    import fcntl  # not on Windows, where everything but shards behind addresses works
-
     lock = open(f"{file}.lock", "w")  # noqa: SIM115
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        _take(lock, alone=False)
         while not os.path.exists(file):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _take(lock, alone=True)
             if not os.path.exists(file):  # nobody else did while this process waited
                 _fetch(address, file)
                 _make_room(os.path.dirname(file), most, file)
-            fcntl.flock(lock, fcntl.LOCK_SH)  # it is let go for a moment: look again
+            _take(lock, alone=False)  # it is let go for a moment: look again
         os.utime(file)  # the least recently used go first
     except BaseException:
         lock.close()
         raise
     return lock
+
+
+def _take(lock: IO[str], alone: bool) -> None:
+    """Wait for a lock, for as long as another process fetches: that one tells where it fails."""
+    import fcntl  # not on Windows, where everything but shards behind addresses works
+
+    while True:
+        try:
+            return fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pulse.beat()
+            time.sleep(0.1)
 
 
 def beside(address: str, name: str) -> str | None:
@@ -148,6 +154,7 @@ def _blocks(address: str) -> Iterator[bytes]:
             block = os.read(content.fileno(), 1 << 20)
             if not block:
                 break
+            pulse.beat()
             yield block
         if hasattr(stream, "wait_for_child"):
             stream.wait_for_child()

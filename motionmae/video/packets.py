@@ -20,7 +20,7 @@ import av.error
 import numpy as np
 from av.stream import Disposition
 
-from motionmae.video import images, origin
+from motionmae.video import images, origin, pulse
 from motionmae.video.damage import STRICT, unneeded
 from motionmae.video.errors import VideoError
 from motionmae.video.table import NONE, Table, listed, recall, remember
@@ -130,6 +130,8 @@ class Demuxer:
                     raise VideoError(self.path, f"unreadable after packet {number}: {error.strerror}") from error
                 if packet is None:
                     return
+                if not number % 64:
+                    pulse.beat()
                 if packet.size:  # a packet without data stands for "as before", or for the end
                     yield packet
 

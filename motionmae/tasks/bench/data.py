@@ -6,7 +6,7 @@ import itertools
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,8 +47,11 @@ def run(config: BenchData) -> None:
         print(
             f"{workers} workers: {together:.1f} clips/s, {together / workers:.1f} a worker, on {available()} processors"
         )
-    for line in told(memory(dataset, config.reads)):
-        print(line)
+    looks = list[Memory]()
+    for look in memory(dataset, config.reads):
+        print(f"memory after {look.reads:,} reads: {look.resident:.0f} MB, {look.own:.0f} its own", flush=True)
+        looks.append(look)
+    print(f"memory: {100 * (looks[-1].resident / looks[0].resident - 1):+.1f} % from the first look to the last")
     torch.set_num_threads(threads)
     print(advice(config, [probe(path) for path in paths[:: max(1, len(paths) // 20)]], ratio))
 
@@ -113,24 +116,13 @@ class Memory(NamedTuple):
     """What no other process shares; the same where the system does not tell."""
 
 
-def memory(dataset: Clips, reads: int) -> list[Memory]:
+def memory(dataset: Clips, reads: int) -> Iterator[Memory]:
     """What a worker needs, after a tenth of the reads, a quarter, a half and all."""
-    looks, found = sorted({max(1, reads // part) for part in (10, 4, 2, 1)}), []
+    looks = {max(1, reads // part) for part in (10, 4, 2, 1)}
     for number, place in enumerate(itertools.islice(_places(len(dataset)), reads), 1):
         dataset[place]
         if number in looks:
-            found.append(Memory(number, *_megabytes()))
-    return found
-
-
-def told(found: Sequence[Memory]) -> list[str]:
-    """A line for each look, and one of how the resident memory grew from the first to the last."""
-    first, last = found[0], found[-1]
-    grown = 100 * (last.resident / first.resident - 1)
-    return [
-        *(f"memory after {look.reads:,} reads: {look.resident:.0f} MB, {look.own:.0f} its own" for look in found),
-        f"memory: {grown:+.1f} % from {first.reads:,} reads to {last.reads:,}",
-    ]
+            yield Memory(number, *_megabytes())
 
 
 def _megabytes() -> tuple[float, float]:
