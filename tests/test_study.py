@@ -248,3 +248,17 @@ def test_the_tables_in_the_docs_are_those_of_the_figures():
     for folder, name, told in found:
         results = ROOT / "studies" / folder
         assert told == report.table(name, report.read(results, grids.GRIDS[name].arms), report.steps(results))
+
+
+def test_the_page_of_a_study_has_its_answer_every_run_and_the_cells_that_failed(tmp_path):
+    probe = {"fitted": 2, "tested": 4}
+    for arm, right in (("appearance", "0011"), ("both", "0111")):
+        row = {"top1": right.count("1") / 4, "setting": 1.0, "right": right}
+        cell = {"arm": arm, "seed": 0, "probe": probe | {"logistic": {"time": row}}}
+        (tmp_path / f"{arm}-0.json").write_text(json.dumps(cell))
+    (tmp_path / "motion-0.json").write_text(json.dumps({"arm": "motion", "seed": 0, "failed": "no <disk>"}))
+    report.write("headline", tmp_path, "")
+    told = (tmp_path / "headline.html").read_text()
+    assert "both − appearance, linear, time: +25.0 (" in told
+    assert told.count("<circle") == 2
+    assert "motion, seed 0, failed: no &lt;disk&gt;" in told

@@ -90,6 +90,11 @@ def charts(*drawn: str) -> Markup:
     return part("charts", [chart for chart in drawn if chart])
 
 
+def drawings(drawn: Sequence[str]) -> Markup:
+    """Drawings of `dots` side by side, as many as the page is wide."""
+    return part("drawings", [Markup(drawing) for drawing in drawn])
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], strong: Sequence[int] = ()) -> Markup:
     """A table that sorts by the column whose head is clicked; the rows at `strong` stand out."""
     return part("table", header, rows, strong)

@@ -1,4 +1,4 @@
-"""The figures of a study to a table in Markdown and a drawing: nothing is in them that the files do not hold."""
+"""The figures of a study to tables, a drawing and a page: nothing is in them that the files do not hold."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from motionmae.evaluation import comparing
 from motionmae.files import read_text, write_text
 from motionmae.grids import GRIDS, Grid
 from motionmae.report import page
+from motionmae.report.page import Finding
 
 Figures = dict[str, dict[int, dict[str, Any]]]
 """Of each arm and seed."""
@@ -22,7 +23,7 @@ MINUS = "\u2212"
 
 
 def write(name: str, results: Path, page_file: str) -> str:
-    """Write NAME.md and NAME.svg into the folder of results, renew the table in a page, and give the table.
+    """Write NAME.md, NAME.svg and NAME.html into the folder of results, renew the table in a page, and give it.
 
     In the page it stands between `<!-- study FOLDER NAME -->` and `<!-- end -->`; the drawing comes to lie beside the
     page as study-FOLDER-NAME.svg.
@@ -31,6 +32,7 @@ def write(name: str, results: Path, page_file: str) -> str:
     told = table(name, figures, steps(results))
     results.mkdir(parents=True, exist_ok=True)
     write_text(results / f"{name}.md", told + "\n")
+    write_text(results / f"{name}.html", as_page(name, figures, steps(results), results))
     if drawn := drawing(GRIDS[name], figures):
         write_text(results / f"{name}.svg", drawn + "\n")
         if page_file:
@@ -67,18 +69,42 @@ def renew(file: Path, mark: str, told: str) -> None:
 
 def table(name: str, figures: Figures, cost: dict[str, float]) -> str:
     """Each arm's mean and spread, the pairs' differences with their intervals, and the cells that have failed."""
-    grid = GRIDS[name]
-    columns = _columns(figures)
-    parts = [f"**{grid.question}**", "", *_arms(grid, figures, columns, cost)]
+    grid, columns = GRIDS[name], _columns(figures)
+    parts = [f"**{grid.question}**", "", *_lines(_arms(grid, figures, columns, cost))]
     if pairs := _pairs(grid, figures, columns):
-        parts += ["", *pairs]
-    failed = [
-        f"- {arm}, seed {seed}, failed: {found['failed']}"
+        parts += ["", *_lines(pairs)]
+    failed = [f"- {words}" for words in _failed(figures)]
+    return "\n".join([*parts, *([""] if failed else []), *failed])
+
+
+def as_page(name: str, figures: Figures, cost: dict[str, float], results: Path) -> str:
+    """The same as one HTML page: the answer, a dot for each run in every column, and the tables."""
+    grid, columns = GRIDS[name], _columns(figures)
+    arms, pairs = _arms(grid, figures, columns, cost), _pairs(grid, figures, columns)
+    verdict = [Finding("plain", f"{row[0]}, {head}: {row[at]} points") for row in pairs[1:2]
+               for at, head in enumerate(pairs[0]) if at > 1 and row[at]]  # fmt: skip
+    verdict += [Finding("bad", words) for words in _failed(figures)]
+    note = (
+        "Accuracies and J&F in percent, mean and deviation over seeds; heads' losses over the trivial prediction's; "
+        "what a step costs over one of appearance alone. Differences are paired by seed, in points: [95 % interval "
+        "over seeds], (95 % interval over test videos)."
+    )
+    sections = [
+        page.section("Every run", page.drawings([page.dots([panel]) for panel in _panels(grid, figures, columns)])),
+        page.section("Arms", page.table(arms[0], arms[1:]), page.text(note)),
+    ]
+    if pairs:
+        sections.append(page.section("Differences", page.table(pairs[0], pairs[1:])))
+    return page.page(grid.question, f"the grid {name} on {results.name}", sections, verdict)
+
+
+def _failed(figures: Figures) -> list[str]:
+    return [
+        f"{arm}, seed {seed}, failed: {found['failed']}"
         for arm, runs in figures.items()
         for seed, found in runs.items()
         if "failed" in found
     ]
-    return "\n".join([*parts, *([""] if failed else []), *failed])
 
 
 def _columns(figures: Figures) -> dict[str, Column]:
@@ -107,7 +133,7 @@ def _values(figures: Figures, arm: str, way: Column) -> dict[int, Any]:
     return found
 
 
-def _arms(grid: Grid, figures: Figures, columns: dict[str, Column], cost: dict[str, float]) -> list[str]:
+def _arms(grid: Grid, figures: Figures, columns: dict[str, Column], cost: dict[str, float]) -> list[list[str]]:
     rows = [["pretrained with", "seeds", "steps", "a step", "appearance", "motion", *columns]]
     for arm in (arm for arm in grid.arms if arm in figures):
         runs = [run for run in figures[arm].values() if "failed" not in run]
@@ -123,7 +149,7 @@ def _arms(grid: Grid, figures: Figures, columns: dict[str, Column], cost: dict[s
         ]
         step = f"{cost[arm]:.2f}" if arm in cost else ""
         rows.append([arm, str(len(runs)), done, step, *losses, *measured])
-    return _lines(rows)
+    return _filled(rows)
 
 
 def _mean(values: Sequence[float], tell: Callable[[float], str], spread: bool = False) -> str:
@@ -134,7 +160,7 @@ def _mean(values: Sequence[float], tell: Callable[[float], str], spread: bool = 
     return tell(comparing.mean(values)) + (f" ± {deviation:.1f}" if spread and deviation is not None else "")
 
 
-def _pairs(grid: Grid, figures: Figures, columns: dict[str, Column]) -> list[str]:
+def _pairs(grid: Grid, figures: Figures, columns: dict[str, Column]) -> list[list[str]]:
     """Of each pair the mean difference in points, its interval over seeds and that over videos."""
     rows = [["difference", "seeds", *columns]]
     for left, right in grid.pairs:
@@ -146,7 +172,7 @@ def _pairs(grid: Grid, figures: Figures, columns: dict[str, Column]) -> list[str
             cells.append(_difference(figures, left, right, way, seeds) if seeds else "")
         if any(cells):
             rows.append([f"{left} − {right}", str(max(counts)), *cells])
-    return _lines(rows) if len(rows) > 1 else []
+    return _filled(rows) if len(rows) > 1 else []
 
 
 def _difference(figures: Figures, left: str, right: str, way: Column, seeds: Sequence[int]) -> str:
@@ -167,19 +193,28 @@ def _signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", MINUS)
 
 
-def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table; columns without a value in any row but the first are left out."""
+def _filled(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The rows without the columns that have no value in any but the first."""
     kept = [at for at in range(len(rows[0])) if any(row[at] for row in rows[1:])]
-    told = [f"| {' | '.join(row[at] for at in kept)} |" for row in rows]
-    return [told[0], "|" + "---|" * len(kept), *told[1:]]
+    return [[row[at] for at in kept] for row in rows]
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    told = [f"| {' | '.join(row)} |" for row in rows]
+    return [told[0], "|" + "---|" * len(rows[0]), *told[1:]]
 
 
 def drawing(grid: Grid, figures: Figures) -> str:
     """A dot for each run, by arm, in one panel for each of the first three columns; empty where nothing is measured."""
-    panels = []
-    columns = list(_columns(figures).items())[:3]
-    arms = [arm for arm in grid.arms if arm in figures]
-    for word, way in columns:
-        points = {arm: [100 * value for value in _values(figures, arm, way).values()] for arm in arms}
-        panels.append((word, {arm: values for arm, values in points.items() if values}))
+    panels = _panels(grid, figures, _columns(figures))[:3]
     return page.dots(panels) if panels else ""
+
+
+def _panels(grid: Grid, figures: Figures, columns: dict[str, Column]) -> list[tuple[str, dict[str, Sequence[float]]]]:
+    """Of each column the values of all runs in percent, by arm."""
+    panels: list[tuple[str, dict[str, Sequence[float]]]] = []
+    for word, way in columns.items():
+        points = {arm: [100 * value for value in _values(figures, arm, way).values()] for arm in grid.arms}
+        panels.append((word, {arm: values for arm, values in points.items() if values}))
+    return panels
