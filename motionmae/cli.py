@@ -21,6 +21,7 @@ from motionmae.config import check
 from motionmae.config.idle import idle
 from motionmae.errors import MotionMAEError
 from motionmae.presets import COMMANDS
+from motionmae.progress import Progress
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command, config = parse(args)
         if command:
-            import_module(f"motionmae.tasks.{command}").run(config)
+            if out := getattr(getattr(config, "run", None), "out", ""):
+                print(f"motionmae {command}: into {out}", file=sys.stderr, flush=True)
+            with Progress("loading"):  # a busy machine takes long to import PyTorch
+                task = import_module(f"motionmae.tasks.{command}")
+            task.run(config)
         sys.stdout.flush()  # so that a full disk or a closed pipe behind it is told, and not lost at exit
     except MotionMAEError as error:
         return ended(str(error), 2)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,53 +185,6 @@ class Interrupts:
         self.asked = True
         with contextlib.suppress(OSError):  # a terminal that has gone; and print may not be re-entered
             os.write(2, b"\nstopping after this step; once more to stop at once\n")
-
-
-class Progress:
-    """One calm line with the time left: rewritten in place on a terminal, a plain line at each `show` when piped."""
-
-    def __init__(self, total: int, done: int = 0, speak: bool = True):
-        self.total, self.first, self.speak = total, done, speak
-        self.begun = self.shown = time.perf_counter()
-        self.live = speak and sys.stdout.isatty()
-        self.open, self.line = False, ""
-
-    def start(self) -> None:
-        """Count the time from now on: what came before the first step is not repeated in those to come."""
-        self.begun = self.shown = time.perf_counter()
-
-    def beat(self, done: int) -> None:
-        """Show the state where nothing was shown for a second, or for ten where the output is piped."""
-        if self.speak and time.perf_counter() - self.shown > (1 if self.live else 10):
-            self.show(done, "")
-
-    def show(self, done: int, text: str) -> None:
-        """Show the state after `done` of `total` steps; `line` is what is shown."""
-        self.shown = time.perf_counter()
-        spent = self.shown - self.begun
-        left = spent / max(1, done - self.first) * (self.total - done)
-        self.line = f"{done}/{self.total}  {text}  {clock(left)} left"
-        if self.live:
-            wide = shutil.get_terminal_size().columns - 1
-            print(f"\r\033[K{self.line[:wide]}", end="", flush=True)
-            self.open = True
-        elif self.speak:
-            print(self.line, flush=True)
-
-    def close(self) -> None:
-        """End the line, so that something else can be said."""
-        if self.open:
-            print(flush=True)
-        self.open = False
-
-
-def clock(seconds: float) -> str:
-    """Seconds as D days H:MM:SS, H:MM:SS or M:SS."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    text = f"{hours}:{minutes:02d}:{seconds:02d}" if hours or days else f"{minutes}:{seconds:02d}"
-    return f"{days} day{'s' if days > 1 else ''} {text}" if days else text
 
 
 class Agreement:

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from motionmae.config import Data
 from motionmae.data.clips import Place, Sample
 from motionmae.errors import MotionMAEError
+from motionmae.progress import unwrap
 from motionmae.video import origin, pulse
 from motionmae.video.origin import WINDOW
 
@@ -226,6 +227,7 @@ def _start_worker(worker: int, addresses: Mapping[str, tuple[str, float]], beats
     pulse.listen(alive)
     pulse.beat()
     origin.learn(addresses)
+    unwrap()
     torch.set_num_threads(1)  # a worker's parallelism is the other workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # A stop is asked of the whole group of processes: the training process ends the step in hand, however long that

@@ -18,7 +18,8 @@ from motionmae.data.loading import loader
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.recognition import Labels, measure
 from motionmae.models.classifier import Classifier
-from motionmae.runtime import Progress, Runtime
+from motionmae.progress import Progress
+from motionmae.runtime import Runtime
 
 Clip = Shaped[Tensor, "b c t h w"]
 Reorder = Callable[[Clip, Int[Tensor, " b"]], Clip]
@@ -120,21 +121,19 @@ def watch(
     order = [mine[at : at + step] for at in range(0, len(mine), step)]
     data = replace(dataset.data, workers=min(compute.workers, len(order)), prefetch=2)
     found: dict[str, list[Tensor]] = {"views": [], **{name: [] for name in orders}}
-    progress = Progress(len(order), 0, here.main and not quiet)
 
     def say(clip: Clip) -> Tensor:
         with here.autocast():
             return torch.cat([model(part) for part in clip.split(compute.batch)]).cpu()
 
-    for at, batch in enumerate(loader(dataset, order, data, here.device.type == "cuda", "--compute.workers"), 1):
-        chosen = batch["view"] == middle
-        clip, keys = batch["clip"].to(here.device), batch["key"].to(here.device)
-        found["views"].append(take(order[at - 1], say(clip).unflatten(0, (-1, each)).mean(1)))
-        for name in orders:
-            found[name].append(say(ORDERS[name](clip[chosen], keys[chosen])))
-        if at % 10 == 0 or at == len(order):
-            progress.show(at, "videos" if step == 1 else f"batches of {step} videos")
-    progress.close()
+    with Progress("videos", len(mine), speak=here.main and not quiet) as progress:
+        for at, batch in enumerate(loader(dataset, order, data, here.device.type == "cuda", "--compute.workers")):
+            chosen = batch["view"] == middle
+            clip, keys = batch["clip"].to(here.device), batch["key"].to(here.device)
+            found["views"].append(take(order[at], say(clip).unflatten(0, (-1, each)).mean(1)))
+            for name in orders:
+                found[name].append(say(ORDERS[name](clip[chosen], keys[chosen])))
+            progress.show(progress.done + len(order[at]))
     return {name: _gather(parts, mine, total, here) for name, parts in found.items()}
 
 

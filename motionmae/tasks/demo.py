@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
 from motionmae.config import (
     Davis,
     Demo,
@@ -32,9 +30,9 @@ from motionmae.evaluation.davis import write_sequence
 from motionmae.files import read_json, write_text
 from motionmae.library.processes import available
 from motionmae.presets import TINY
+from motionmae.progress import Progress, clock
 from motionmae.report import page
 from motionmae.report.run import columns, last_picture, loss_charts
-from motionmae.runtime import clock
 from motionmae.tasks import study
 
 ARMS = ("untrained", "appearance", "both")
@@ -64,10 +62,13 @@ def render(config: Demo, out: Path) -> None:
     """Write the videos to learn from, those to test on, and the sequences with masks; what is there is kept."""
     for split, count, seed in (("train", config.videos, 1), ("test", config.tests, 2)):
         made = write_videos(out / "videos", split, count, seed=seed)
-        for _ in track(made, f"rendering {split:5}", count * len(MOTIONS)):
-            pass
-    for name, made in track(sequences(config.sequences, seed=3), "sequences      ", config.sequences):
-        write_sequence(out / "davis", "val", name, made.frames.numpy(), made.masks.numpy().astype("uint8"))
+        with Progress(f"videos to {'learn from' if split == 'train' else 'test on'}", count * len(MOTIONS)) as progress:
+            for _ in made:
+                progress.step()
+    with Progress("sequences with masks", config.sequences) as progress:
+        for name, made in sequences(config.sequences, seed=3):
+            write_sequence(out / "davis", "val", name, made.frames.numpy(), made.masks.numpy().astype("uint8"))
+            progress.step()
 
 
 def study_of(config: Demo, out: Path) -> Study:

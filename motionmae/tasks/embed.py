@@ -19,7 +19,8 @@ from motionmae.library.parts import share
 from motionmae.library.processes import Failure
 from motionmae.library.sources import Videos, collect
 from motionmae.models.encoder import VideoEncoder
-from motionmae.runtime import Progress, Runtime
+from motionmae.progress import Progress
+from motionmae.runtime import Runtime
 
 PART = 32
 """Videos in a part: what a stop loses at most, for each rank."""
@@ -82,18 +83,17 @@ def embed_parts(
     todo = [number for number in mine if not part_of(folder, number).exists()]
     places = [at for number in todo for at in range(number * PART, min((number + 1) * PART, len(videos.paths)))]
     stored = torch.float16 if config.stored == "fp16" else torch.float32
-    progress = Progress(len(places), 0, here.main)
     waiting: dict[int, Embedding] = {}
     files = [videos.paths[at] for at in places]
-    for done, (index, found) in enumerate(stream(encoder, files, plan, config.compute, here), 1):
-        waiting[places[index]] = named(found, videos, places[index])
-        progress.show(done, "videos")
-        while todo:
-            wanted = range(todo[0] * PART, min((todo[0] + 1) * PART, len(videos.paths)))
-            if not all(at in waiting for at in wanted):
-                break
-            write_part(part_of(folder, todo.pop(0)), [waiting.pop(at) for at in wanted], stored)
-    progress.close()
+    with Progress("videos", len(places), speak=here.main) as progress:
+        for index, found in stream(encoder, files, plan, config.compute, here):
+            waiting[places[index]] = named(found, videos, places[index])
+            progress.step()
+            while todo:
+                wanted = range(todo[0] * PART, min((todo[0] + 1) * PART, len(videos.paths)))
+                if not all(at in waiting for at in wanted):
+                    break
+                write_part(part_of(folder, todo.pop(0)), [waiting.pop(at) for at in wanted], stored)
 
 
 def embed_far(

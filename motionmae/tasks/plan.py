@@ -19,7 +19,8 @@ from motionmae.data.clips import pretraining_offsets
 from motionmae.errors import MotionMAEError
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.objectives.reconstruction import Reconstruction, heads_of
-from motionmae.runtime import Runtime, clock
+from motionmae.progress import clock
+from motionmae.runtime import Runtime
 from motionmae.training import optim, settling
 from motionmae.training.machine import COUNTED, now
 

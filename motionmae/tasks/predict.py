@@ -25,6 +25,7 @@ from motionmae.inference.views import View, as_views, settle
 from motionmae.inference.windows import Span
 from motionmae.library.sources import collect
 from motionmae.models.classifier import Classifier, read_classifier
+from motionmae.progress import Progress
 from motionmae.runtime import Runtime
 from motionmae.video.frames import Frames
 from motionmae.video.reading import VideoError, open_video
@@ -54,14 +55,16 @@ def run(config: Predict) -> None:
         if config.render and os.path.exists(config.render) and os.path.samefile(config.render, files[0]):
             raise MotionMAEError(f"--render {config.render}: is the video itself, which is only read")
         found: dict[Path, list[Told]] = {}
-        for file in files:
-            try:
-                found[file] = windows_of(classifier, file, config, view, here)
-            except VideoError as error:
-                print(f"motionmae: skipped {error}", file=sys.stderr, flush=True)
-                continue
-            if not config.json:
-                here.say(table(file, found[file], classifier.names, config.top))
+        with Progress("videos", len(files), speak=here.main) as progress:
+            for at, file in enumerate(files):
+                progress.show(at, file.name)
+                try:
+                    found[file] = windows_of(classifier, file, config, view, here)
+                except VideoError as error:
+                    print(f"motionmae: skipped {error}", file=sys.stderr, flush=True)
+                    continue
+                if not config.json:
+                    here.say(table(file, found[file], classifier.names, config.top))
         if not found:
             raise MotionMAEError(f"none of the {len(files)} videos could be read")
         if config.json:

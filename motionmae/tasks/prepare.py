@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from motionmae.config import Data, Prepare, check
 from motionmae.data.sampling import dense
@@ -21,6 +20,7 @@ from motionmae.library.manifest import Entry
 from motionmae.library.prepare import Job, done, jobs, prepare, seconds_for
 from motionmae.library.processes import Failure, available
 from motionmae.library.sources import find
+from motionmae.progress import Progress
 from motionmae.video.reading import open_video
 from motionmae.video.table import forget
 
@@ -42,11 +42,9 @@ def run(config: Prepare) -> None:
     _same_settings(config)
     console, entries, failed = Console(), [], 0
     console.print(found.told(), highlight=False)
-    columns = TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     before = sum(done(job) for job in work)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=len(work))
-        workers = min(config.workers or available(), len(work))
+    workers = min(config.workers or available(), len(work))
+    with Progress("videos prepared", len(work)) as progress:
         for job, result in each_by(config.spread)(prepare, work, workers, seconds_for):
             if isinstance(result, Failure):
                 reason = result.reason if job.source in result.reason else f"{job.source}: {result.reason}"
@@ -54,7 +52,7 @@ def run(config: Prepare) -> None:
                 failed += 1
             else:
                 entries.append(result)
-            bar.advance(task)
+            progress.step()
     if not entries and mine.jobs == 1:
         raise MotionMAEError(f"{config.source}: none of its {every} videos could be prepared")
     entries.sort(key=lambda entry: entry.path)

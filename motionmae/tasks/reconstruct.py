@@ -20,6 +20,7 @@ from motionmae.files import write_text
 from motionmae.inference.windows import seconds
 from motionmae.models import weights
 from motionmae.objectives.reconstruction import Reconstruction
+from motionmae.progress import Progress
 from motionmae.report import page
 from motionmae.report.pictures import captioned, errors
 from motionmae.runtime import Runtime
@@ -55,9 +56,11 @@ def run(config: Reconstruct) -> None:
     figures: list[dict[str, float]] = []
 
     def frames() -> Iterator[Tensor]:
-        for look in looks(config, pretrain, objective, here):
-            figures.append(look.figures)
-            yield from captioned(look.pictures, config.side)
+        with Progress("clips", config.clips or None, speak=here.main) as progress:
+            for look in looks(config, pretrain, objective, here):
+                figures.append(look.figures)
+                yield from captioned(look.pictures, config.side)
+                progress.step()
 
     with open_video(config.video) as video:
         rate = min(SHARPEST, float(video.rate) / pretrain.data.stride)

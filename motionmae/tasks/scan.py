@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from motionmae.config import Data, Scan, check
@@ -21,6 +20,7 @@ from motionmae.library.manifest import Entry, read_manifest
 from motionmae.library.processes import available
 from motionmae.library.scan import scan
 from motionmae.library.sources import find
+from motionmae.progress import Progress
 
 BETWEEN = 60.0
 """Seconds after which what is done is written down again."""
@@ -37,7 +37,7 @@ def run(config: Scan) -> None:
     console, entries, others = Console(), [], 0
     whole, written = False, time.monotonic()
     try:
-        for entry in _examined(config, known, mine, console):
+        for entry in _examined(config, known, mine):
             others += entry is None
             entries += [replace(entry, label=labels.get(entry.path, entry.label))] if entry else []
             if time.monotonic() > written + BETWEEN:
@@ -61,16 +61,14 @@ def run(config: Scan) -> None:
     show(console, out, entries, others)
 
 
-def _examined(config: Scan, known: Sequence[Entry], mine: parts.Share, console: Console) -> Iterator[Entry | None]:
+def _examined(config: Scan, known: Sequence[Entry], mine: parts.Share) -> Iterator[Entry | None]:
     """What there is, as it is done, behind a bar of progress."""
     workers = config.workers or available()
-    columns = TextColumn("examining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
+    with Progress("files examined") as progress:
         asked = {"full": config.full, "workers": workers, "limit": config.limit, "each": each_by(config.spread)}
-        found = scan(config.folder, known=known, mine=mine, **asked)
-        for done, total, entry in found:
-            bar.update(task, completed=done, total=total)
+        for done, total, entry in scan(config.folder, known=known, mine=mine, **asked):
+            progress.total = total
+            progress.show(done)
             yield entry
 
 

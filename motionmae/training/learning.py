@@ -11,6 +11,8 @@ from torch import nn
 from motionmae.config import Finetune, Pretrain
 from motionmae.data.clips import Clips
 from motionmae.data.loading import Order, collate, loader
+from motionmae.errors import MotionMAEError
+from motionmae.progress import Progress
 from motionmae.runtime import Runtime
 from motionmae.training import health, loop, optim, rehearsal, settling
 
@@ -41,15 +43,22 @@ def learn(
     if run.replay:
         health.replay(objective, lambda step, micro: batches(step, replace(plan, micro=micro)), config, here)
         return True
-    example = collate([dataset[(0, 0)]])  # a set that cannot be read at all is found before anything is written
-    expected = ""
-    if run.micro_batch == "auto" or ("run.micro_batch" in asked.open and run.parallel != "fsdp"):
-        micro, found = rehearsal.fitting(objective, example, plan.micro, repeats, here)
-        plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
-        settling.allow(found, plan, asked, here)
-        expected = f"one clip says: {rehearsal.expectation(found, plan, 0)}"
-        if run.micro_batch != "auto":
-            config = replace(config, run=replace(run, micro_batch=micro))
+    with Progress("preparing", speak=here.main) as progress:
+        progress.show(0, "reading one clip")
+        example = collate([dataset[(0, 0)]])  # a set that cannot be read at all is found before anything is written
+        progress.show(0, "one clip forward and backward")
+        found: rehearsal.Rehearsal | None = None
+        if run.micro_batch == "auto" or ("run.micro_batch" in asked.open and run.parallel != "fsdp"):
+            micro, found = rehearsal.fitting(objective, example, plan.micro, repeats, here)
+            plan = replace(plan, micro=micro, accumulation=plan.batch // (micro * here.ranks))
+            if run.micro_batch != "auto":
+                config = replace(config, run=replace(run, micro_batch=micro))
+        elif here.device.type == "cpu" and run.parallel != "fsdp":
+            found = rehearsal.expect(objective, example, here)(plan.micro)
+    expected = "" if found is None else f"one clip says: {rehearsal.expectation(found, plan, 0)}"
+    if found is not None and (refused := settling.refusal(found, plan, asked, here)):
+        here.say("\n".join((describe(plan), expected)))
+        raise MotionMAEError(refused)
     if "data.prefetch" in asked.open:
         config = replace(config, data=settling.ahead(config.data, example["clip"][0].nbytes * plan.micro))
     with loop.open_folder(config, here):

@@ -19,8 +19,12 @@ from motionmae import provenance
 from motionmae.config import from_dict
 from motionmae.errors import MotionMAEError
 from motionmae.files import json_text, read_json, read_text, write_json, write_text
-from motionmae.runtime import Progress, Runtime
+from motionmae.progress import Progress
+from motionmae.runtime import Runtime
 from motionmae.training.checkpoint import alone
+
+WIDEST = 200
+"""Columns of a line of log.txt at most."""
 
 # What may change between a run and its resumption without changing what is learnt.
 FREE = (
@@ -48,7 +52,7 @@ class Log:
 
     def __init__(self, folder: Path, first: int, total: int, config: Any, runtime: Runtime):
         self.folder, self.runtime = folder, runtime
-        self.progress = Progress(total, first, runtime.main)
+        self.progress = Progress("step", total, first, runtime.main)
         self.board = self.remote = None
         if not runtime.main:
             return
@@ -98,25 +102,26 @@ class Log:
             raise MotionMAEError(f"{self.path.parent}: the run's folder was removed or moved while it ran")
 
     def read(self, step: int, shown: dict[str, float], sentences: Sequence[str] = ()) -> None:
-        """A reading of the run: written, shown on the progress line, and what there is to say about it."""
+        """A reading of the run: written, shown, and what there is to say about it."""
         self.write(step, shown)
+        self.progress.show(step, summary(shown))
         with self._aloud():
-            self.progress.show(step, summary(shown))
-        self._keep(self.progress.line)
+            self.progress.tell()
+        self._keep(self.progress.line(WIDEST))
         for sentence in sentences:
             self.say(sentence)
 
-    def beat(self, step: int) -> None:
-        """A sign of life where no reading has been shown for a while."""
+    def stage(self, what: str) -> None:
+        """What is being done before the first step."""
         with self._aloud():
-            self.progress.beat(step)
+            self.progress.start()
+        self.progress.show(self.progress.first, what)
 
     def say(self, message: str) -> None:
         """A message on lines of its own, on the console and in log.txt; nothing where it is empty."""
         if not message:
             return
         with self._aloud():
-            self.progress.close()
             self.runtime.say(message)
         self._keep(message)
 
@@ -144,6 +149,8 @@ class Log:
         """Flush everything."""
         with self._aloud():
             self.progress.close()
+            if self.progress.live and self.progress.done > self.progress.first:
+                self.runtime.say(self.progress.line())
         if self.board is not None:
             self.file.close()
             self.text.close()
@@ -157,8 +164,8 @@ def summary(shown: dict[str, float]) -> str:
     ratios = "".join(f"  {name[:-6]} {value:.3f}x" for name, value in shown.items() if name.endswith("_ratio"))
     skipped = f"  {shown['skipped']:.0f} SKIPPED (not finite)" if shown["skipped"] else ""
     return (
-        f"loss {shown['loss']:.4f}{ratios}  {shown['clips_per_second']:.1f} clips/s  "
-        f"data wait {shown['data_wait']:.0%}{skipped}"
+        f"loss {shown['loss']:.4f}{skipped}{ratios}  {shown['clips_per_second']:.1f} clips/s  "
+        f"data wait {shown['data_wait']:.0%}"
     )
 
 

@@ -59,13 +59,14 @@ def fit(
     with contextlib.closing(log), Interrupts() as interrupts, _closing(batches(first)) as coming:
         log.say(about)
         log.say(_resumed(folder, first, before, plan))
+        log.stage("reading the first batch")
         batch = next(coming)
         stepped, plan, runtime = _ready(state, batch, plan, first, before, run, runtime, log)
         stream, told = itertools.chain([batch], coming), {"config": plain(config), "plan": asdict(plan)}
         save = functools.partial(_save, state=state, told=told, keep=run.keep, log=log)
         meter, agreement = Meter(), Agreement(runtime)
         budget, plateaus = health.Budget(run.bad_steps), health.Plateaus(run.plateau_steps)
-        log.progress.start()
+        log.stage("the first step")
         while not last:
             rate = set_rate(state.optimizer, learning_rate(done, plan, optim))
             with _saving(save, done, first, state, interrupts, log):
@@ -81,7 +82,7 @@ def fit(
                 log.read(done, shown | {"lr": rate}, plateaus.look(done, shown))
                 budget.hold(done, sound, bad, state.objective, told, log)
             else:
-                log.beat(done)
+                log.progress.show(done, log.progress.text)
             if last or done % run.inspect_every == 0:
                 _examine(done, objective, state.objective, inspect, log)
                 meter.resume()
@@ -217,11 +218,17 @@ def _ready(
     runtime: Runtime,
     log: Log,
 ) -> tuple[nn.Module, Plan, Runtime]:
-    """Settle the precision, rehearse one micro-batch and say what the run will take: the module as it is stepped."""
+    """Settle the precision, rehearse one micro-batch and say what the run will take: the module as it is stepped.
+
+    On a CPU without a compiler none is rehearsed: that may take minutes, and `learn` has told from one clip.
+    """
     module = state.objective.train()
+    log.stage("bf16 against fp32, how fast?")
     runtime, sentence = rehearsal.precision(module, batch, run, runtime, before.get("precision", ""))
     log.say(sentence)
     plan = replace(plan, precision=runtime.precision)
+    if runtime.device.type == "cpu" and not run.compile:
+        return parallel.replicate(module, runtime), plan, runtime
     warm, resumed = run.compile or runtime.device.type == "cuda", bool(state.optimizer.state)
     if run.compile:
         compiled: Any = torch.compile(module)

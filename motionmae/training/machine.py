@@ -60,11 +60,14 @@ def now(device: torch.device) -> float:
 
 
 def product(
-    device: torch.device, dtype: torch.dtype, multiply: Callable[[Tensor, Tensor], Tensor] = F.linear
+    device: torch.device,
+    dtype: torch.dtype,
+    multiply: Callable[[Tensor, Tensor], Tensor] = F.linear,
+    side: int = SIDE,
 ) -> Callable[[], float]:
     """A function that multiplies two large matrices, as linear layers do, and tells the operations a second."""
-    left, right = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
-    return lambda: 2 * SIDE**3 / _seconds(lambda: multiply(left, right), device)
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return lambda: 2 * side**3 / _seconds(lambda: multiply(left, right), device)
 
 
 def copy(device: torch.device) -> Callable[[], float]:

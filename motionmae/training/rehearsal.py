@@ -6,8 +6,9 @@ A rehearsal is a forward and a backward pass whose gradient is thrown away: it c
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ from torch.distributed.tensor import DTensor
 
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
-from motionmae.runtime import PRECISIONS, Runtime, clock
+from motionmae.progress import clock
+from motionmae.runtime import PRECISIONS, Runtime
 from motionmae.training import parallel
-from motionmae.training.machine import now
+from motionmae.training.machine import now, product
 from motionmae.training.optim import Plan
 
 GAIN = 1.5  # how many times as fast as fp32 bf16 must be on a CPU, in each of three turns, to be chosen
+QUICK = 1.0  # seconds of a pass that is worth a second one, as the first is slower
+SIDE = 1024  # of the matrices whose product tells what many threads are worth
 SHORT = 0.05  # seconds of a pass below which there is nothing to win and much to be mistaken in
 ROOM = 0.85  # the share of the memory that a run may expect to take
 
@@ -61,16 +65,14 @@ def rehearse(
         if cuda:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
-        begun = time.perf_counter()
+        begun = now(runtime.device)
         with (
             torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)
             if not cuda
             else contextlib.nullcontext()
         ):
             _pass(module, batch, runtime)
-        if cuda:
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - begun
+        seconds = now(runtime.device) - begun
     except torch.OutOfMemoryError as error:
         raise MotionMAEError(
             f"--run.micro-batch: {_clips(batch)} clips at once do not fit {runtime.device}; give fewer, or auto, "
@@ -99,12 +101,17 @@ def precision(module: nn.Module, batch: dict[str, Any], run: Run, runtime: Runti
         return replace(runtime, dtype=PRECISIONS[kept]), ""
     if not runtime.share(multiplies_bf16()):
         return runtime, ""
-    few = {name: value[:4] if torch.is_tensor(value) else value for name, value in batch.items()}
-    other = replace(runtime, dtype=torch.bfloat16)
-    spent = [[_timed(module, few, place) for place in (runtime, other)] for _ in range(4)][1:]  # the first warms up
+    other, few = replace(runtime, dtype=torch.bfloat16), _first(batch, 1)
+    warm = [_timed(module, few, place) for place in (runtime, other)]  # the first time is not like the others
+    few = _first(batch, 4 if runtime.share(min(warm)) < QUICK else 1)
+    faster, short = math.inf, False
+    for turn in range(3):
+        full, half = (_timed(module, few, place) for place in (runtime, other))
+        faster = runtime.share(min(faster, full / half))
+        short = short or (turn == 0 and runtime.share(full) < SHORT)
+        if short or faster <= GAIN:
+            break
     module.zero_grad(set_to_none=True)
-    faster = runtime.share(min(full / half for full, half in spent))
-    short = runtime.share(spent[0][0]) < SHORT
     chosen = other if faster > GAIN and not short else runtime
     return chosen, (
         f"precision auto: {chosen.precision}, as bf16 is at least {faster:.2f} times as fast here as fp32"
@@ -127,11 +134,16 @@ def fitting(
     """The largest micro-batch that fits, and what one will take: it divides `share`, a rank's batch, and is a multiple
     of `repeats`.
 
-    On CUDA sizes are tried upwards; elsewhere two small ones tell what a clip needs. All ranks take the smallest found.
+    On CUDA sizes are tried upwards; elsewhere one clip tells what more would need. All ranks take the smallest found.
     """
     module = module.to(runtime.device).train()
     sizes = [size for size in range(repeats, share + 1, repeats) if share % size == 0]
     limit, best = available(runtime.device) * ROOM, sizes[0]
+    if runtime.device.type != "cuda":
+        expected = expect(module, _times(example, repeats), runtime)
+        best = max([best, *(size for size in sizes if expected(size).memory <= limit)])
+        best = parallel.smallest(best, runtime)
+        return best, expected(best)
     needed: list[tuple[int, Rehearsal]] = []
     for size in sizes:
         try:
@@ -141,19 +153,39 @@ def fitting(
         if needed[-1][1].memory > limit:
             break
         best = size
-        if runtime.device.type != "cuda" and len(needed) == 2:
-            (small, low), (large, high) = ((size, found.memory) for size, found in needed)
-            each = max(1.0, (high - low) / (large - small))
-            best = max(size for size in sizes if size <= large or low + each * (size - small) <= limit)
-            break
-    if runtime.device.type == "cuda":
-        torch.cuda.empty_cache()
+    torch.cuda.empty_cache()
     best = parallel.smallest(best, runtime)
     if not needed:
         return best, Rehearsal(0.0, 0)
     (first, one), (last, many) = needed[0], needed[-1]
     each = (many.memory - one.memory) / max(1, last - first)
     return best, Rehearsal(many.seconds / last * best, round(one.memory + each * (best - first)))
+
+
+def expect(module: nn.Module, batch: dict[str, Any], runtime: Runtime) -> Callable[[int], Rehearsal]:
+    """What micro-batches of any size would take, from the few clips of this batch: seconds and bytes a clip are equal.
+
+    On a CPU they pass on one thread, whose time nothing else on the machine lengthens; all threads together are as many
+    times as fast as they are with a product of matrices at that moment. A busy machine is told at once so.
+    """
+    threads = torch.get_num_threads()
+    module = module.to(runtime.device).train()
+    try:
+        torch.set_num_threads(1 if runtime.device.type == "cpu" else threads)
+        found, alone = rehearse(module, batch, runtime, warm=False), product(runtime.device, torch.float32, side=SIDE)()
+        if found.seconds < QUICK:
+            found = rehearse(module, batch, runtime, warm=False)
+    finally:
+        torch.set_num_threads(threads)
+    faster = product(runtime.device, torch.float32, side=SIDE)() / alone if threads > 1 else 1.0
+    fixed = sum(_local(value) * (4 if value.requires_grad else 1) for value in module.parameters())
+    clips = _clips(batch)
+
+    def of(size: int) -> Rehearsal:
+        grown = (found.memory - fixed) * size / clips
+        return Rehearsal(found.seconds / faster * size / clips, round(fixed + grown))
+
+    return of
 
 
 def available(device: torch.device) -> int:
@@ -189,6 +221,10 @@ def _pass(module: nn.Module, batch: dict[str, Any], runtime: Runtime) -> None:
     with runtime.autocast():
         loss = module(batch)["loss"]
     loss.backward()
+
+
+def _first(batch: dict[str, Any], count: int) -> dict[str, Any]:
+    return {name: value[:count] if torch.is_tensor(value) else value for name, value in batch.items()}
 
 
 def _times(example: dict[str, Any], size: int) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from motionmae.config import Data, Finetune, Optim, Pretrain
-from motionmae.errors import MotionMAEError
 from motionmae.files import read_json
 from motionmae.library.processes import available
-from motionmae.runtime import Runtime, clock
+from motionmae.progress import clock
+from motionmae.runtime import Runtime
 from motionmae.training.optim import Plan
 from motionmae.training.rehearsal import Rehearsal
 
@@ -76,15 +76,15 @@ def ahead(data: Data, batch: int) -> Data:
     return replace(data, prefetch=max(1, min(data.prefetch, most)))
 
 
-def allow(found: Rehearsal, plan: Plan, config: Pretrain | Finetune, here: Runtime) -> None:
-    """Raise MotionMAEError for a run on a CPU that would take days of which nobody has said that they are meant."""
+def refusal(found: Rehearsal, plan: Plan, config: Pretrain | Finetune, here: Runtime) -> str:
+    """Why a run is not begun: on a CPU it would take days of which nobody has said that they are meant; else empty."""
     seconds = found.seconds * plan.accumulation * plan.steps
     if here.device.type != "cpu" or "optim.steps" not in config.open or seconds <= LONG or _kept(Path(config.run.out)):
-        return
+        return ""
     other = (
         "motionmae pretrain tiny is made for a CPU" if isinstance(config, Pretrain) else "a smaller --init is faster"
     )
-    raise MotionMAEError(
+    return (
         f"{plan.steps} steps of {plan.batch} clips of this size would take about {clock(seconds)} on this CPU "
         f"({found.seconds / plan.micro:.2g} s a clip); {other}, and --optim.steps N says how many steps you mean"
     )

@@ -27,6 +27,7 @@ from motionmae.inference.sequence import (
     resolve,
 )
 from motionmae.models.encoder import VideoEncoder
+from motionmae.progress import Progress
 from motionmae.report.segmentation import save_page
 from motionmae.runtime import Runtime
 from motionmae.tasks.segment.score import score_folder, table, write_scores
@@ -102,19 +103,21 @@ def save_masks(
     overlays: bool,
 ) -> None:
     """The masks of each sequence's frames, from those of its first one, as files, and painted on a video."""
-    for name in names:
-        begun = time.perf_counter()
-        paths = list_frames(root, name)
-        annotation = list_masks(root, name)[0]
-        frames, mask = image_frames(paths), read_mask(annotation)
-        check_mask(mask, frames, str(annotation))
-        folder = out / "predictions" / name
-        masks = list(_masks(frames, mask, source, features, settings))
-        for path, labels in zip(paths, masks, strict=True):
-            write_mask(folder / f"{path.stem}.png", labels)
-        print(f"{name}: {len(paths)} frames, {len(paths) / (time.perf_counter() - begun):.1f} a second", flush=True)
-        if overlays:
-            save_overlay(out / "overlays" / f"{name}.mp4", paths, masks)
+    with Progress("frames", sum(len(list_frames(root, name)) for name in names)) as progress:
+        for name in names:
+            begun = time.perf_counter()
+            paths = list_frames(root, name)
+            annotation = list_masks(root, name)[0]
+            frames, mask = image_frames(paths), read_mask(annotation)
+            check_mask(mask, frames, str(annotation))
+            masks = []
+            for path, labels in zip(paths, _masks(frames, mask, source, features, settings), strict=True):
+                write_mask(out / "predictions" / name / f"{path.stem}.png", labels)
+                masks.append(labels)
+                progress.step(name)
+            print(f"{name}: {len(paths)} frames, {len(paths) / (time.perf_counter() - begun):.1f} a second", flush=True)
+            if overlays:
+                save_overlay(out / "overlays" / f"{name}.mp4", paths, masks)
 
 
 def _masks(

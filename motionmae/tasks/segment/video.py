@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -32,8 +31,8 @@ from motionmae.inference.sequence import (
     open_source,
     resolve,
 )
+from motionmae.progress import Progress, clock
 from motionmae.report.segmentation import save_page
-from motionmae.runtime import Progress, clock
 from motionmae.tasks.segment.given import Given, read_given
 from motionmae.video.frames import Images
 from motionmae.video.reading import Video, probe, read_frames
@@ -41,7 +40,6 @@ from motionmae.video.writing import write_video
 
 BLOCK, BLOCK_BYTES = 32, 1 << 28  # frames that are decoded at once, and no more of large ones than fit
 TRAIL = 12  # frames for which the way of a point stays painted
-PAUSE = 5.0  # seconds between lines of progress where they are piped
 FEW = 8  # frames of a video that are followed sooner than the time is measured
 PATIENCE, SHORTS = 120.0, (360, 240, 160, 120)  # seconds that need no advice; short sides that are advised
 MADE = ("masks/*.png", "areas.csv", "tracks.json", "overlay.mp4", "index.html")
@@ -58,17 +56,9 @@ def run(config: SegmentVideo) -> None:
     footage = open_footage(config.video)
     given, source = read_given(config, footage.frames), source_of(config)
     foretell(config, footage.frames, given, source)
-    progress, due = Progress(2 * footage.frames.count), 0.0
-
-    def tell(done: int, text: str) -> None:
-        nonlocal due
-        if progress.live or time.monotonic() > due or done == progress.total:
-            progress.show(done, text)
-            due = time.monotonic() + PAUSE
-
     out = folder_of(config)
-    made = segment(config, footage, given, source, out, tell)
-    progress.close()
+    with Progress("working", 2 * footage.frames.count) as progress:
+        made = segment(config, footage, given, source, out, progress.show)
     print(f"{footage.frames.count} frames; {', '.join(made)} are in {out}")
 
 

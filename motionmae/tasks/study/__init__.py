@@ -15,8 +15,8 @@ from motionmae.config import Finetune, Pretrain, Probe, SegmentDavis, Study, ano
 from motionmae.errors import MotionMAEError
 from motionmae.files import read_json, write_json
 from motionmae.grids import GRIDS
+from motionmae.progress import Progress, clock
 from motionmae.report import study as report
-from motionmae.runtime import clock
 from motionmae.tasks.study import cells, timing
 from motionmae.tasks.study.cells import Cell
 from motionmae.training.log import plain, same_config
@@ -77,7 +77,9 @@ def complete(section: Any, name: str) -> Any:
 def work(config: Study, wanted: list[Cell]) -> list[str]:
     """Do the cells, `config.processes` at a time, each in a process of its own; says which failed, and why."""
     context, begun = multiprocessing.get_context("spawn"), time.perf_counter()
+    progress = Progress("cells", len(wanted))
     waiting, running, failed, done = list(wanted), {}, [], 0
+    progress.start()
     try:
         while waiting or running:
             while waiting and len(running) < config.processes:
@@ -89,6 +91,7 @@ def work(config: Study, wanted: list[Cell]) -> list[str]:
                 process, cell = running.pop(sentinel)
                 process.join()
                 done += 1
+                progress.show(done)
                 if process.exitcode == cells.STOPPED:
                     raise KeyboardInterrupt
                 why = cells.reason(config, cell, process.exitcode)
@@ -97,6 +100,7 @@ def work(config: Study, wanted: list[Cell]) -> list[str]:
                 told = f"failed: {why}" if why else "done"
                 print(f"{done}/{len(wanted)}  {cell.name} {told}, {clock(time.perf_counter() - begun)}", flush=True)
     finally:
+        progress.close()
         for process, _ in running.values():
             process.terminate()  # as a stop by the user: a run saves where it is
             process.join()

@@ -17,7 +17,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import VOID, draw_points, paint, read_mask, write_mask
 from motionmae.files import read_json
 from motionmae.inference.sequence import Source, open_folder, resolve
-from motionmae.runtime import clock
+from motionmae.progress import clock
 from motionmae.tasks.segment.given import Given, given_masks, given_points
 from motionmae.tasks.segment.pick.drawing import Drawing, read_drawing, to_given
 from motionmae.tasks.segment.video import MADE, TRAIL, Footage, folder_of, open_footage, segment

@@ -1,0 +1,92 @@
+"""Long work shows itself: soon, in few columns, also while one piece takes long, and a run's plan within seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from motionmae import cli, progress
+from motionmae.data.synthetic import write_videos
+from motionmae.progress import Progress
+from motionmae.training import loop
+
+TEXT = "loss 0.1234  appearance 0.812x  motion 0.933x  12.3 clips/s  data wait 3%"
+
+
+def test_a_line_has_the_parts_that_fit_and_says_what_is_left():
+    work = Progress("step", 10_000, speak=False)
+    assert work.line() == "step 0/10000  0:00 so far"
+    work.begun -= 60
+    work.show(100, TEXT)
+    assert work.line() == "step 100/10000  1:39:00 left  loss 0.1234  appearance 0.812x  motion 0.933x"
+    assert work.line(200).endswith("0.933x  12.3 clips/s  data wait 3%")
+    assert [len(work.line(wide)) <= wide for wide in range(5, 200)] == [True] * 195
+    assert Progress("loading", speak=False).line() == "loading  0:00 so far"
+
+
+def test_piped_work_that_takes_long_says_so_every_few_seconds_and_short_work_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY", 0.2)
+    with Progress("videos", 3) as work:
+        work.step("a.mp4")
+        while not (said := capsys.readouterr().err):
+            time.sleep(0.05)
+    assert said.startswith("videos 1/3  0:0")
+    assert "a.mp4" in said
+    with Progress("videos", 3):
+        pass
+    with Progress("videos", 3, speak=False):
+        time.sleep(0.5)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_run_that_others_will_stop_may_lose_its_reader(monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    with Path(os.devnull).open() as gone, Progress("videos", 3):
+        monkeypatch.setattr(sys, "stderr", gone)  # not for writing
+        time.sleep(0.4)
+
+
+def test_on_a_terminal_one_line_of_its_width_is_rewritten():
+    code = (
+        "import time\nfrom motionmae.progress import Progress\nwith Progress('videos', 8) as work:\n"
+        f"    for at in range(8):\n        time.sleep(0.15); work.step({TEXT!r})\n        print('a word', at)"
+    )
+    ours, theirs = pty.openpty()
+    size = {"COLUMNS": "80", "LINES": "24", "TERM": "xterm"}
+    ended = subprocess.Popen([sys.executable, "-c", code], stdout=theirs, stderr=theirs, env=os.environ | size)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal tells that nobody writes any more
+        while select.select([ours], [], [], 20)[0] and (more := os.read(ours, 4096)):
+            shown += more
+    assert ended.wait(20) == 0
+    text = shown.decode()
+    assert "videos 3/8" in text
+    assert "a word 7" in text
+    assert text.count("\n") < 60
+
+
+def test_the_plan_with_memory_and_time_takes_seconds_of_computing(tmp_path, monkeypatch, capsys):
+    """Not of the clock, as this machine may do other work beside: 10 s are what a user was promised on a free one."""
+    list(write_videos(tmp_path / "five", "train", 1, seed=0, frames=24, size=64))
+
+    monkeypatch.setattr(loop, "fit", lambda *given: pytest.fail(given[-1]))
+    monkeypatch.setattr("motionmae.training.settling.refusal", lambda *given: "enough")
+    begun = time.process_time()
+    assert (
+        cli.main(["pretrain", "small", "--data.path", str(tmp_path / "five"), "--run.out", str(tmp_path / "run")]) == 2
+    )
+    assert time.process_time() - begun < 6
+    said = capsys.readouterr()
+    assert said.err.startswith(f"motionmae pretrain: into {tmp_path / 'run'}\n")
+    assert said.err.endswith("motionmae: enough\n")
+    assert "GiB of memory for each rank" in said.out
+    assert not (tmp_path / "run").exists()
