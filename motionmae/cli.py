@@ -8,20 +8,22 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, is_dataclass, replace
-from difflib import get_close_matches
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import tyro
 
-from motionmae import __version__
+from motionmae import __version__, completion, pages
 from motionmae.config import check
 from motionmae.config.idle import idle
 from motionmae.errors import MotionMAEError
+from motionmae.options import meant, spelled
 from motionmae.presets import COMMANDS
 from motionmae.progress import Progress
+
+HELP = ("-h", "--help", "--help-all")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,8 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command, config = parse(args)
         if command:
+            if needed := pages.missing(config, f"motionmae {command}"):
+                raise MotionMAEError(needed)
             if out := getattr(getattr(config, "run", None), "out", ""):
-                print(f"motionmae {command}: into {out}", file=sys.stderr, flush=True)
+                print(f"motionmae {command}, into {out}", flush=True)
             with Progress("loading"):  # a busy machine takes long to import PyTorch
                 task = import_module(f"motionmae.tasks.{command}")
             task.run(config)
@@ -84,32 +88,35 @@ def hold_streams() -> None:
 
 def parse(args: list[str]) -> tuple[str, Any]:
     """The command's name and its config, or ("", None) where help was asked for and given."""
-    if not args or args[0] in ("-h", "--help"):
-        print(overview())
+    if not args or args[0] in ("-h", "--help", "--help-all"):
+        print(pages.overview())
         return "", None
     if args[0] in ("-V", "--version"):
         print(f"motionmae {__version__}")
         return "", None
+    if args[0] in completion.WORDS:
+        completion.serve(args[0], args[1:])
+        return "", None
     command, rest = args[0], args[1:]
     if command not in COMMANDS:
         raise MotionMAEError(f"there is no command {command!r}; {meant(command, COMMANDS, 'commands')}")
-    default, prog = COMMANDS[command].choices, f"motionmae {command}"
+    default, prog, about = COMMANDS[command].choices, f"motionmae {command}", COMMANDS[command].summary
     while isinstance(default, dict):
         if "" in default:
             default = default[""]
         elif rest and rest[0] in default:
+            about = pages.about(prog, rest[0], default[rest[0]])
             prog, default, rest = f"{prog} {rest[0]}", default[rest[0]], rest[1:]
-        elif not rest or rest[0] in ("-h", "--help"):
-            print(f"usage: {prog} CHOICE [options]\n\n{COMMANDS[command].summary}\n\nchoices: {', '.join(default)}")
-            print(f"\n{prog} CHOICE --help lists the options of one.")
+        elif not rest or rest[0] in HELP:
+            print(pages.choices(prog, about, default))
             return "", None
         else:
-            raise MotionMAEError(f"{prog}: there is no choice {rest[0]!r}; {meant(rest[0], default, 'choices')}")
-    about, rest = COMMANDS[command].summary, switched(rest, set(switches(default)))
-    try:
-        config = tyro.cli(type(default), default=default, args=rest, prog=prog, description=about)
-    finally:
-        sys.stdout.flush()  # a help page ends the program
+            raise MotionMAEError(f"{prog[10:]}: there is no choice {rest[0]!r}; {meant(rest[0], default, 'choices')}")
+    if asked := [word for word in rest if word in HELP]:
+        print(pages.page(prog, about, default, "--help-all" in asked))
+        return "", None
+    rest = spelled(rest, default, prog)
+    config = tyro.cli(type(default), default=default, args=rest, prog=prog, description=about)
     typed = {arg[2:].partition("=")[0].replace("-", "_") for arg in rest if arg.startswith("--")}
     config = closed(config, typed)
     check(config)
@@ -118,57 +125,11 @@ def parse(args: list[str]) -> tuple[str, Any]:
     return command, config
 
 
-def meant(word: str, known: Iterable[str], what: str) -> str:
-    """The known words that a mistyped one was meant to be, or all of them."""
-    near = get_close_matches(word, list(known), n=2)
-    return f"did you mean {' or '.join(near)}?" if near else f"the {what} are {', '.join(known)}"
-
-
 def closed(config: Any, typed: set[str]) -> Any:
     """The config in which no option that was typed is open; epochs are a way to say steps."""
     typed = typed | ({"optim.steps"} if "optim.epochs" in typed else set())
     left = tuple(name for name in getattr(config, "open", ()) if name not in typed)
     return replace(config, open=left) if hasattr(config, "open") else config
-
-
-def switches(config: Any, prefix: str = "") -> Iterator[str]:
-    """The options of a config's booleans, without their dashes: data.flip."""
-    hints = get_type_hints(type(config), include_extras=True)
-    for field in fields(config):
-        value, name = getattr(config, field.name), prefix + field.name.replace("_", "-")
-        if is_dataclass(value):
-            lifted = any(getattr(note, "name", None) == "" for note in get_args(hints[field.name])[1:])
-            yield from switches(value, prefix if lifted else f"{name}.")
-        elif isinstance(value, bool):
-            yield name
-
-
-def switched(args: list[str], names: set[str]) -> list[str]:
-    """The arguments with `--data.flip False` or `--data.flip=False` as `--data.no-flip`; True is the bare option."""
-    made: list[str] = []
-    for arg in args:
-        *before, option = made or [""]
-        word = option.removeprefix("--").replace("_", "-")
-        if option.startswith("--") and word in names and arg.lower() in ("true", "false"):
-            made = [*before, option if arg.lower() == "true" else negative(word)]
-        elif arg.startswith("--") and "=" in arg and arg[2:].partition("=")[0].replace("_", "-") in names:
-            made += switched(arg.split("=", 1), names)
-        else:
-            made.append(arg)
-    return made
-
-
-def negative(name: str) -> str:
-    """The option that turns a boolean off: data.no-flip."""
-    *parts, last = name.split(".")
-    return "--" + ".".join((*parts, f"no-{last}"))
-
-
-def overview() -> str:
-    """The help page of the program itself."""
-    wide = max(map(len, COMMANDS))
-    lines = [f"  {name:{wide}}  {entry.summary}" for name, entry in COMMANDS.items()]
-    return "\n".join(("usage: motionmae COMMAND [CHOICE] [options]\n", *lines, "\nmotionmae COMMAND --help says more."))
 
 
 if __name__ == "__main__":

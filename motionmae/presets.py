@@ -258,3 +258,42 @@ COMMANDS: dict[str, Command] = {
     ),
     "evaluate": Command("Test a fine-tuned model on labelled videos.", {"": Evaluate()}),
 }
+
+_TRANSFORMERS = {"small": "ViT-S, 22 M", "base": "ViT-B, 86 M", "large": "ViT-L, 304 M", "huge": "ViT-H, 632 M"}
+_DATA = {
+    "ssv2": "Something-Something V2: frames at a stride of 2, nothing is mirrored.",
+    "k400": "Kinetics-400: frames at a stride of 4.",
+    "ucf101": "UCF101: 75 % hidden, 3200 epochs.",
+    "hmdb51": "HMDB51: 75 % hidden, 4800 epochs.",
+}
+_SIZES = {
+    "tiny": "0.8 M parameters, 8 frames of 64 pixels: minutes on a CPU.",
+    **{size: f"{told} parameters, by Kinetics' recipe." for size, told in _TRANSFORMERS.items()},
+    **{recipe: f"{_TRANSFORMERS['base']}, by VideoMAE's recipe for {told}" for recipe, told in _DATA.items()},
+    **{
+        f"{recipe}-{size}": f"The same recipe with {told} parameters."
+        for recipe in _DATA
+        for size, told in _TRANSFORMERS.items()
+        if size != "base"
+    },
+}
+ABOUT: dict[str, dict[str, str]] = {
+    "pretrain": _SIZES,
+    "plan": _SIZES,
+    "finetune": {
+        "ssv2": "VideoMAE's recipe for Something-Something V2: nothing is mirrored, 50 epochs.",
+        "k400": "VideoMAE's recipe for Kinetics-400: 100 epochs.",
+        "ucf101": "VideoMAE's recipe for UCF101: two clips of each video, 100 epochs.",
+        "hmdb51": "VideoMAE's recipe for HMDB51: 50 epochs.",
+        "custom": "A few hundred videos of your own, of any length, on one GPU; nothing is mirrored.",
+        "tiny": "Small clips on a CPU, in minutes.",
+    },
+    "export": {
+        "hf": "A folder that transformers loads as VideoMAE.",
+        "onnx": "An ONNX file, for onnxruntime and others.",
+        "pt2": "PyTorch's exported program: runs without this package.",
+        "weights": "The tensors alone, as safetensors.",
+    },
+    "study": {name: grid.question for name, grid in GRIDS.items()},
+}
+"""What each choice of a command is, in one line; a choice of another kind of config is told by that."""

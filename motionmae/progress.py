@@ -44,8 +44,8 @@ class Progress:
         if not self.speak or self._bar is not None or self._ended is not None:
             return
         if self.live:
-            self._bar = _Bar(self)
-            self._bar.start()
+            bar = self._bar = _Bar(self)
+            bar.start()
         else:
             self._ended = threading.Event()
             threading.Thread(target=self._tick, args=(self._ended,), daemon=True).start()

@@ -19,3 +19,10 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no shared data beside the checkout")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch):
+    """Lines that say how long something has taken depend on what else the machine does: tests ask for them."""
+    monkeypatch.setattr("motionmae.progress.EVERY", 1e9)
+    monkeypatch.setattr("motionmae.progress.LATER", 1e9)

@@ -12,6 +12,8 @@ import pytest
 
 from motionmae import cli
 from motionmae.data.synthetic import write_videos
+from motionmae.options import negative, options, spelled, switches
+from motionmae.pages import NEEDED
 from motionmae.presets import COMMANDS
 
 TINY = ("pretrain", "tiny", "--optim.steps", "2", "--optim.batch", "4", "--run.device", "cpu")
@@ -61,19 +63,89 @@ def test_every_command_has_a_help_page(command, capsys):
         args.append(next(iter(choices)))
         choices = choices[args[-1]]
     args.append("--help")
-    with pytest.raises(SystemExit) as ended:
-        cli.main(args)
-    assert ended.value.code == 0
-    assert "options" in capsys.readouterr().out
+    pages = []
+    for form in ("--help", "--help-all"):
+        assert cli.main([*args, form]) == 0
+        pages.append(capsys.readouterr().out)
+    short, whole = pages
+    assert "options" in short
+    assert max(map(len, "".join(pages).splitlines())) <= 80
+    assert "''" not in whole
+    assert len(short.splitlines()) < 55
+    for option in options(choices[""] if isinstance(choices, dict) else choices):
+        assert option.typed in whole
 
 
 def test_unknown_commands_presets_and_options_are_named(capsys):
     fails(capsys, "pretain", match="pretain.*pretrain")
     fails(capsys, "pretrain", "tinny", match="tinny.*tiny")
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["pretrain", "tiny", "--optim.stepz", "3"])
-    assert ended.value.code == 2
-    assert "stepz" in capsys.readouterr().err
+    fails(capsys, "pretrain", "tiny", "--optim.stepz", "3", match="--optim.stepz; did you mean --optim.steps")
+    fails(capsys, "embed", "m", "v", "--ot=x", match="embed: there is no option --ot; did you mean --out")
+    fails(capsys, "pretrain", "tiny", "--steps", "3", match="did you mean --optim.steps")
+    fails(capsys, "scan", "x", "--qqq", match="no option --qqq; motionmae scan --help-all lists them")
+
+
+def test_what_a_command_cannot_do_without_is_said_on_its_page_and_where_it_lacks(capsys):
+    for kind, needed in NEEDED.items():
+        for start, config in every_choice():
+            if type(config) is not kind or not needed:
+                continue
+            assert cli.main([*start, "--help"]) == 0
+            assert capsys.readouterr().out.count("(required)") == len(needed)
+            fails(capsys, *start, match=f"{start[0]} needs {'(--)?'}{needed[0]}: ")
+            break
+
+
+def every_choice():
+    """The words up to the options of a command with each of its choices, and its config."""
+    for command, entry in COMMANDS.items():
+        left = [([command], entry.choices)]
+        while left:
+            words, config = left.pop(0)
+            if isinstance(config, dict):
+                left += [([*words, name] if name else words, value) for name, value in config.items()]
+            else:
+                yield words, config
+
+
+def test_every_choice_is_told_in_a_line_and_every_option_of_a_short_page_exists(capsys):
+    for words, _ in every_choice():
+        if len(words) > 1:
+            assert cli.main(words[:-1]) == 0
+            assert re.search(rf"^  {words[-1]} +\w", capsys.readouterr().out, re.M), words
+        assert cli.main([*words, "--help"]) == 0
+        assert len(capsys.readouterr().out.splitlines()) < 60
+
+
+@pytest.mark.parametrize(
+    ("words", "section", "name", "value"),
+    [
+        (["pretrain", "tiny", "--out", "x"], "run", "out", "x"),
+        (["pretrain", "tiny", "--run.out=x"], "run", "out", "x"),
+        (["finetune", "custom", "--device", "cpu"], "run", "device", "cpu"),
+        (["plan", "tiny", "--device=cpu"], "run", "device", "cpu"),
+        (["probe", "m", "--device", "cpu"], "compute", "device", "cpu"),
+        (["probe", "m", "--run.device", "cpu"], "compute", "device", "cpu"),
+        (["embed", "m", "v", "--compute.device", "cpu"], "compute", "device", "cpu"),
+        (["segment", "video", "v", "--run.device", "cpu"], "compute", "device", "cpu"),
+        (["evaluate", "m", "--run.out", "x"], "", "out", "x"),
+    ],
+)
+def test_out_and_device_are_typed_alike_in_every_command(words, section, name, value):
+    config = cli.parse(words)[1]
+    assert getattr(getattr(config, section) if section else config, name) == value
+
+
+def test_out_device_and_data_path_mean_one_thing():
+    told = {}
+    for words, config in every_choice():
+        for option in options(config):
+            if option.typed in ("--device", "--out", "--data.path"):
+                told.setdefault(option.typed, []).append(words[0])
+    assert len(told["--device"]) > 20
+    commands = {words[0] for words, _ in every_choice()}
+    without = {"bench", "plan", "predict", "search", "segment"}  # they print, or --json and --html name the file
+    assert commands - set(told["--out"]) <= without
 
 
 def test_folders_that_hold_no_video_are_named_and_nothing_is_written(capsys, tmp_path):
@@ -144,7 +216,7 @@ def flags():
     for command, entry in COMMANDS.items():
         for choice, config in entry.choices.items():
             if not isinstance(config, dict) and (choice in ("", "tiny", "davis", "video", "data")):
-                for name in cli.switches(config):
+                for name in switches(config):
                     yield [command, choice][: 1 + bool(choice)], name
 
 
@@ -159,7 +231,7 @@ def read(config, name: str):
 
 @pytest.mark.parametrize(("start", "name"), list(flags()), ids=lambda value: str(value))
 def test_a_boolean_takes_both_forms(start, name):
-    on, off = f"--{name}", cli.negative(name)
+    on, off = f"--{name}", negative(name)
     for wanted, forms in (
         (True, ([on], [on, "True"], [f"{on}=true"])),
         (False, ([off], [on, "False"], [f"{on}=false"])),
@@ -169,7 +241,8 @@ def test_a_boolean_takes_both_forms(start, name):
 
 
 def test_a_word_after_another_option_is_left_alone():
-    assert cli.switched(["--out", "False", "--data.flip", "x"], {"data.flip"}) == ["--out", "False", "--data.flip", "x"]
+    config = COMMANDS["pretrain"].choices["tiny"]
+    assert spelled(["--init", "False", "--data.flip", "x"], config, "") == ["--init", "False", "--data.flip", "x"]
 
 
 def test_every_command_line_of_the_readme_and_docs_names_a_command_and_options_that_exist():

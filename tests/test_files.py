@@ -121,7 +121,8 @@ def test_names_that_the_output_lacks_letters_for_are_shown_with_backslashes(tmp_
     list(write_videos(folder, "train", 1, seed=0, frames=8, size=16))
     out = folder / "m.csv"
     done = shell(f"motionmae scan '{folder}' --out '{out}' --workers 1", PYTHONIOENCODING="ascii:strict")
-    assert (done.returncode, done.stderr) == (0, "")
+    said = [line for line in done.stderr.splitlines() if "so far" not in line]  # of a busy machine
+    assert (done.returncode, said) == (0, [])
     assert "vid\\xe9os" in done.stdout
 
 

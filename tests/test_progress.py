@@ -86,7 +86,7 @@ def test_the_plan_with_memory_and_time_takes_seconds_of_computing(tmp_path, monk
     )
     assert time.process_time() - begun < 6
     said = capsys.readouterr()
-    assert said.err.startswith(f"motionmae pretrain: into {tmp_path / 'run'}\n")
-    assert said.err.endswith("motionmae: enough\n")
+    assert said.out.startswith(f"motionmae pretrain, into {tmp_path / 'run'}\n")
+    assert said.err == "motionmae: enough\n"
     assert "GiB of memory for each rank" in said.out
     assert not (tmp_path / "run").exists()

@@ -186,7 +186,7 @@ def test_the_pace_is_of_a_frame(tmp_path, capsys):
     assert main([*command, *SMALL]) == 0
     shown = capsys.readouterr().out
     assert "8 frames, followed at 64x64 pixels on cpu: about 0:0" in shown
-    assert "16/16  frames followed and painted" in shown
+    assert "overlay.mp4, masks, areas.csv, index.html are in" in shown
 
 
 def test_boxes_and_polygons_stand_in_for_a_mask(tmp_path):
