@@ -70,6 +70,16 @@ def test_without_ray_it_is_one_sentence(
     assert not (tmp_path / "manifest.csv").exists()
 
 
+def test_an_address_where_no_cluster_is_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("ray")
+    zoo.encode(tmp_path / "a.mp4", "libx264", count=3, options=zoo.H264)
+    words = ["scan", tmp_path, "--out", tmp_path / "m.csv", "--engine", "ray"]
+    assert run(*words, "--ray-address", "127.0.0.1:1") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("motionmae: --ray-address 127.0.0.1:1: no Ray cluster can be joined there")
+    assert error.count("\n") == 1
+
+
 class Machines:
     """As much of Ray as is used, in this process; the tasks of these numbers are lost, or raise."""
 

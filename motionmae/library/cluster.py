@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,8 @@ CHUNK = 16
 """Items in a task at most: starting one costs some ten milliseconds."""
 TRIES = 3
 """How often a task is done again whose machine has died."""
+REACHED = 10.0
+"""Seconds in which a cluster's address must answer."""
 
 Each = Callable[..., Iterator[tuple[Any, Any]]]
 
@@ -99,6 +102,7 @@ def joined(address: str) -> Iterator[Any]:
     own = not ray.is_initialized()
     if own:
         try:
+            _reach(address or os.environ.get("RAY_ADDRESS", ""))
             ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             told = str(error).strip().splitlines()
@@ -111,6 +115,13 @@ def joined(address: str) -> Iterator[Any]:
     finally:
         if own:
             ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nothing answers at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), REACHED).close()
 
 
 ENGINES: dict[str, Callable[[Spread], Each]] = {
