@@ -73,11 +73,12 @@ def test_a_job_that_was_stopped_goes_on_and_one_command_does_what_is_lacking(
     monkeypatch.setattr(task, "scan", stopping)
     job = next(job for job in range(2) if sum(Share(job, 2).has(f"{a}/{n}.mp4") for a in "ab" for n in range(2)) > 1)
     words = ["scan", videos, "--out", out, "--workers", 1]
+    made = parts.Manifest(out, Share(0, 2))
     assert run(*words, "--part", f"{job + 1}/2") == 1
-    assert [file.name for file in parts.beside(out).iterdir()] == [parts.manifest_of(out, Share(job, 2), False).name]
+    assert list(parts.beside(out).iterdir()) == [made.part(job, False)]
     stop = 0
     assert run(*words, "--part", f"{job + 1}/2") == 0
-    assert [file.name for file in parts.beside(out).iterdir()] == [parts.manifest_of(out, Share(job, 2)).name]
+    assert list(parts.beside(out).iterdir()) == [made.part(job)]
     assert run(*words) == 0
     assert not parts.beside(out).exists()
     assert len(read_manifest(out)) == 5
@@ -107,10 +108,10 @@ def test_jobs_prepare_what_one_prepares(videos: Path, tmp_path: Path, capfd: pyt
 def test_of_two_jobs_that_join_the_slower_one_is_overtaken(tmp_path: Path):
     out = str(tmp_path / "m.csv")
     for job in range(2):
-        parts.keep(out, Share(job, 2), [Entry(str(tmp_path / f"{job}.mp4"), "ok")], True)
+        parts.Manifest(out, Share(job, 2)).keep([Entry(str(tmp_path / f"{job}.mp4"), "ok")], True)
     with parts.joining(parts.beside(out), tmp_path / "m.csv"):
-        assert len(parts.join(out, 2)) == 2
-        read_manifest(parts.manifest_of(out, Share(1, 2)))
+        assert len(parts.Manifest(out, Share(0, 2)).join()) == 2
+        read_manifest(parts.Manifest(out, Share(0, 2)).part(1))
     assert len(read_manifest(out)) == 2
     with pytest.raises(MotionMAEError, match="cannot be read"):
-        parts.join(str(tmp_path / "other.csv"), 2)
+        parts.Manifest(str(tmp_path / "other.csv"), Share(0, 2)).join()

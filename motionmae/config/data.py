@@ -21,10 +21,12 @@ class Data:
     path: str = ""
     """A folder of videos, searched through all its levels (folders in it are classes); a manifest of motionmae scan;
     a CSV or TSV with a column "path" and perhaps "label"; a list of lines "path class"; the annotations of Kinetics,
-    Something-Something, UCF101 or HMDB51; or tar shards: a file, a folder, or addresses with braces as the webdataset
-    library opens them (http://…/{000000..000099}.tar, gs://…, "pipe:aws s3 cp s3://…/{000000..000099}.tar -")."""
+    Something-Something, UCF101 or HMDB51; the address of such a folder or list, or of a video (s3://…, gs://…, hf://…,
+    https://…), read by ranges; or tar shards: a file, a folder, or addresses with braces as the webdataset library
+    opens them (http://…/{000000..000099}.tar, gs://…, "pipe:aws s3 cp s3://…/{000000..000099}.tar -")."""
     root: str = ""
-    """Folder that the paths in a list start from; by default the list's own. Names are found anywhere below it."""
+    """Folder, or address of one, that the paths in a list start from; by default the list's own. Names are found
+    anywhere below it."""
     split: str = ""
     """Part of a list with a column "split" (several: train+val), or of HMDB51's: train1, test1 … test3."""
     sampling: Sampling = "dense"
@@ -95,7 +97,7 @@ class Scan:
     """Examine a folder of videos and write down what is there and what can be used."""
 
     folder: Positional[str] = ""
-    """A folder, searched through all its levels, links followed."""
+    """A folder, searched through all its levels, links followed; or its address, such as s3://…"""
     out: str = "manifest.csv"
     """The manifest to write: .csv, or .parquet where pyarrow is installed. Where it exists, only new and changed files
     are examined."""

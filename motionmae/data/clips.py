@@ -6,7 +6,6 @@ Not on the number of workers or ranks, nor on what was read before: so a run can
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections import Counter
@@ -38,7 +37,7 @@ from motionmae.data.sampling import (
 )
 from motionmae.errors import MotionMAEError
 from motionmae.library.tars import groups, holder
-from motionmae.video import origin, pulse
+from motionmae.video import origin, pulse, remote
 from motionmae.video.frames import Frames, Kept
 from motionmae.video.reading import VideoError, open_video
 
@@ -165,7 +164,7 @@ class Clips(Dataset[Any]):
         """Whether this video is not alone in having gone: of videos from all over the list none is there."""
         some = [index, *range(0, len(self), max(1, len(self) // TRIES))]
         places = {holder(self.files[at]) for at in some}
-        return not any(os.path.exists(place) or origin.is_fetched(place) for place in places)
+        return not any(remote.exists(place) or origin.is_fetched(place) for place in places)
 
     def wait(self, index: int) -> None:
         """Until the videos are back; MotionMAEError after `data.patience` seconds."""

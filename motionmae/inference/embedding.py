@@ -29,6 +29,7 @@ from motionmae.models.encoder import VideoEncoder, pooled
 from motionmae.models.tokens import clip_grid
 from motionmae.models.weights import read
 from motionmae.runtime import Runtime, start_for
+from motionmae.video import remote
 from motionmae.video.errors import VideoError
 from motionmae.video.frames import Frames
 from motionmae.video.reading import open_video
@@ -189,7 +190,7 @@ def stream(
             continue
         del open_[piece.place]
         vectors = {layer: torch.cat(values) for layer, values in parts.items() if values}
-        yield piece.place, _joined(str(files[piece.place]), seen, vectors, plan, piece.reason)
+        yield piece.place, _joined(remote.shown(files[piece.place]), seen, vectors, plan, piece.reason)
 
 
 def embed_all(files: Sequence[Path], encoder: VideoEncoder, plan: Plan, compute: Compute) -> list[Embedding]:

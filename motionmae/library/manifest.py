@@ -11,6 +11,7 @@ from typing import Any
 from motionmae.errors import MotionMAEError
 from motionmae.files import replacing, write_csv
 from motionmae.library.tables import header, lines
+from motionmae.video import remote
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def read_manifest(path: str | os.PathLike[str], home: str = "") -> list[Entry]:
     path = os.fspath(path)
     try:
         if path.endswith(".parquet"):
-            rows = list(enumerate(_pyarrow(path)[1].read_table(path).to_pylist(), 1))
+            with remote.open_file(path) as file:
+                rows = list(enumerate(_pyarrow(path)[1].read_table(file).to_pylist(), 1))
         else:
             rows = lines(path, _text(path), ("path", "status"))
     except (OSError, UnicodeError) as error:
@@ -102,8 +104,8 @@ def is_manifest(path: str | os.PathLike[str]) -> bool:
 
 
 def _text(path: str) -> str:
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        return file.read()
+    with remote.open_file(path) as file:
+        return file.read().decode("utf-8-sig", "surrogateescape")
 
 
 def _value(path: str, number: int, item: Field[Any], value: Any) -> Any:

@@ -12,6 +12,7 @@ import socket
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,43 +49,53 @@ def beside(out: str | os.PathLike[str]) -> Path:
     return Path(f"{os.fspath(out)}.parts")
 
 
-def manifest_of(out: str, mine: Share, whole: bool = True) -> Path:
-    """Where a job writes its part of the manifest `out`, or what it has of it before it has ended."""
-    name = f"{mine.job + 1:05d}-of-{mine.jobs:05d}{'' if whole else '.begun'}{Path(out).suffix}"
-    return beside(out) / name
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest that the jobs of a command write together: `mine` is what this one does of it."""
 
+    out: str
+    mine: Share = ALL
+    home: str = ""
+    """The folder that paths are told from; by default the manifest's own."""
 
-def known(out: str) -> list[Entry]:
-    """The entries of all parts of a manifest that are there, whole or begun."""
-    files = sorted(beside(out).glob(f"[0-9]*{Path(out).suffix}"))
-    return [entry for file in files for entry in read_manifest(file, os.path.dirname(out) or ".")]
+    @property
+    def start(self) -> str:
+        """The folder that paths start from, in the parts too."""
+        return self.home or os.path.dirname(self.out) or "."
 
+    def part(self, job: int, whole: bool = True) -> Path:
+        """Where a job writes its part, or what it has of it before it has ended."""
+        name = f"{job + 1:05d}-of-{self.mine.jobs:05d}{'' if whole else '.begun'}{Path(self.out).suffix}"
+        return beside(self.out) / name
 
-def keep(out: str, mine: Share, entries: Sequence[Entry], whole: bool) -> None:
-    """Write what a job has of the manifest `out`, whole where it has ended; sorted by path."""
-    home, entries = os.path.dirname(out) or ".", sorted(entries, key=lambda entry: entry.path)
-    if mine.jobs == 1:
-        write_manifest(out, entries)
-        return
-    write_manifest(manifest_of(out, mine, whole), entries, home)
-    if whole:
-        remove(manifest_of(out, mine, False))
+    def known(self) -> list[Entry]:
+        """The entries that are there: of the manifest, and of all parts, whole or begun."""
+        files = sorted(beside(self.out).glob(f"[0-9]*{Path(self.out).suffix}"))
+        there = [Path(self.out)] if os.path.exists(self.out) else []
+        return [entry for file in [*there, *files] for entry in read_manifest(file, self.start)]
 
+    def keep(self, entries: Sequence[Entry], whole: bool) -> None:
+        """Write what this job has, whole where it has ended; sorted by path."""
+        entries = sorted(entries, key=lambda entry: entry.path)
+        if self.mine.jobs == 1:
+            write_manifest(self.out, entries, self.start)
+            return
+        write_manifest(self.part(self.mine.job, whole), entries, self.start)
+        if whole:
+            remove(self.part(self.mine.job, False))
 
-def lacking(out: str, jobs: int) -> int:
-    """How many of so many jobs have not ended."""
-    return sum(not manifest_of(out, Share(job, jobs)).exists() for job in range(jobs))
+    def lacking(self) -> int:
+        """How many of the jobs have not ended."""
+        return sum(not self.part(job).exists() for job in range(self.mine.jobs))
 
-
-def join(out: str, jobs: int) -> list[Entry]:
-    """The parts of so many jobs as one manifest, sorted by path; the parts go. Returns its entries."""
-    found, home = list[Entry](), os.path.dirname(out) or "."
-    with joining(beside(out), Path(out)) as aside:
-        for job in range(jobs):
-            found += read_manifest(manifest_of(out, Share(job, jobs)), home)
-        found.sort(key=lambda entry: entry.path)
-        write_manifest(aside, found, home)
-    return read_manifest(out)
+    def join(self) -> list[Entry]:
+        """Make one manifest of the parts, sorted by path; the parts go. Returns its entries."""
+        found: list[Entry] = []
+        with joining(beside(self.out), Path(self.out)) as aside:
+            for job in range(self.mine.jobs):
+                found += read_manifest(self.part(job), self.start)
+            write_manifest(aside, sorted(found, key=lambda entry: entry.path), self.start)
+        return read_manifest(self.out, self.start)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from torch import Tensor
 from motionmae.errors import MotionMAEError
 from motionmae.library.manifest import Entry
 from motionmae.library.scan import examine
+from motionmae.video import remote
 from motionmae.video.frames import Images
 from motionmae.video.reading import Video, open_video
 from motionmae.video.writing import write_video
@@ -59,7 +60,7 @@ def jobs(paths: Sequence[Path], labels: Sequence[str], out: str, **how: Any) -> 
 def done(job: Job) -> bool:
     """Whether the target is there and newer than its source; targets are never there half."""
     try:
-        return os.stat(job.target).st_mtime_ns >= os.stat(job.source).st_mtime_ns
+        return os.stat(job.target).st_mtime_ns >= remote.about(job.source).modified
     except OSError:
         return False
 
@@ -78,7 +79,7 @@ def prepare(job: Job) -> Entry:
 def seconds_for(job: Job) -> float:
     """The time that a video may take: a minute, and ten seconds for each MB."""
     try:
-        return 60.0 + os.stat(job.source).st_size / 1e5
+        return 60.0 + remote.about(job.source).size / 1e5
     except OSError:
         return 60.0
 

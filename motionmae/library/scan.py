@@ -15,6 +15,7 @@ from motionmae.library.manifest import Entry
 from motionmae.library.parts import ALL, Share
 from motionmae.library.processes import Failure, each
 from motionmae.video import frames as folder
+from motionmae.video import remote
 from motionmae.video.reading import Video, VideoError, VideoInfo, probe, read_frames
 
 _NAMES = """3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m2ts m4v mj2 mjpeg mkv mov mp4 mpe mpeg mpg mts mxf
@@ -30,6 +31,9 @@ def walk(root: str | os.PathLike[str]) -> Iterator[str]:
 
     Links are followed, each folder once, so that circles end. Raises MotionMAEError where the root is not a folder.
     """
+    if remote.address_of(root):
+        yield from _afar(os.fspath(root))
+        return
     if not os.path.isdir(root):
         raise MotionMAEError(f"{os.fspath(root)}: not a folder")
     seen: set[tuple[int, int]] = set()
@@ -55,6 +59,17 @@ def walk(root: str | os.PathLike[str]) -> Iterator[str]:
             files = sorted([*files, *images], key=lambda entry: entry.name)  # one of them may be moving
         yield from (entry.path for entry in files)
         pending.extend(entry.path for entry in reversed(inner))
+
+
+def _afar(place: str) -> Iterator[str]:
+    """All files below a place that an address has, sorted; pictures are no videos there."""
+    try:
+        if remote.is_folder(place):
+            yield from (path for path in remote.walk(place) if not folder.is_image(path))
+            return
+    except OSError as error:
+        raise MotionMAEError(f"{remote.shown(place)}: cannot be listed ({error.strerror or error})") from error
+    raise MotionMAEError(f"{remote.shown(place)}: not a folder")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -125,7 +140,10 @@ def _picked(path: str, count: int, parts: int, limit: float) -> None:
 
 
 def _hash(path: str) -> str:
-    """128 bits of BLAKE2 over the content; for a folder over its images in their order."""
+    """128 bits of BLAKE2 over the content; for a folder over its images in their order. Of a file behind an address it
+    is what the store tells, perhaps nothing: it would have to be fetched for it."""
+    if remote.address_of(path):
+        return remote.about(path).checksum
     digest = hashlib.blake2b(digest_size=16)
     files = [os.path.join(path, name) for name in folder.names(path)] if os.path.isdir(path) else [path]
     for name in files:
@@ -138,7 +156,7 @@ def _hash(path: str) -> str:
 def seconds_for(path: str, full: bool, limit: float) -> float:
     """The time that a file may take: the limit, and one second more for each MB where everything is decoded."""
     try:
-        return limit + (os.stat(path).st_size / 1e6 if full else 0.0)
+        return limit + (remote.about(path).size / 1e6 if full else 0.0)
     except OSError:
         return limit
 
@@ -188,7 +206,7 @@ def _failed(path: str, reason: str, full: bool) -> Entry:
 def _stamp(path: str) -> tuple[int, int]:
     """Size and time of change: an entry with the same two need not be examined again. Zeros where there is no file."""
     try:
-        found = os.stat(path)
+        found = remote.about(path)
     except OSError:
         return 0, 0
-    return found.st_size, found.st_mtime_ns
+    return found.size, found.modified

@@ -19,7 +19,8 @@ from motionmae.files import read_text
 from motionmae.library import manifest, tables
 from motionmae.library.scan import label_of, promises, walk
 from motionmae.library.tars import distant, is_shards, members
-from motionmae.video.origin import is_address
+from motionmae.video import remote
+from motionmae.video.origin import is_address, is_of_shards
 
 PATHS = ("path", "video", "file", "filename", "file_name", "filepath", "file_path", "video_path", "video_name", "name")
 LABELS = ("label", "class", "class_name", "category", "action", "target", "label_name")
@@ -54,9 +55,14 @@ def find(data: Data) -> Videos:
 
     Raises MotionMAEError where nothing is found, or where a list is none of those known.
     """
-    path, root = data.path, data.root
-    if is_address(path):
+    path, root = data.path, _placed(data.root)
+    if is_address(path) and is_of_shards(path):
         return _videos(distant(path, os.path.expanduser(data.fetched), data.fetched_gb * 1e9), [])
+    if is_address(path):
+        try:
+            return _afar(path, root, data.split)
+        except OSError as error:
+            raise MotionMAEError(f"--data.path {path}: cannot be read ({error.strerror or error})") from error
     if not path or not os.path.exists(path):
         raise MotionMAEError(f"--data.path {path!r}: there is no such folder, manifest or list")
     if is_shards(path):
@@ -64,17 +70,48 @@ def find(data: Data) -> Videos:
     if os.path.isdir(path):
         splits = sorted(glob.glob(os.path.join(glob.escape(path), "*_test_split[0-9].txt")))
         found = _resolved(_hmdb(splits, data.split), path, root) if splits else _below(path)
-    elif manifest.is_manifest(path):
-        entries = manifest.read_manifest(path)
-        usable = [(entry.path, entry.label) for entry in entries if entry.usable]
-        found = _videos(usable, [entry.path for entry in entries if not entry.usable])
     else:
-        found = _resolved(_listed(path, data.split, root), path, root)
+        found = _of_list(path, root, data.split)
+    return _some(found, path)
+
+
+def _some(found: Videos, path: str) -> Videos:
+    """What was found, which is not nothing."""
     if not found.paths:
         why = f"none of its {len(found.missing)} videos is there" if found.missing else "there is no video in it"
         example = f", not {found.missing[0]!r}; --data.root names the folder that they are in" if found.missing else ""
         raise MotionMAEError(f"--data.path {path}: {why}{example}")
     return found
+
+
+def _afar(address: str, root: str, split: str) -> Videos:
+    """The videos that an address names: all below a folder, those of a list in it, or one. Raises OSError."""
+    if not address.lower().endswith(LISTS):
+        place = remote.root(address)
+        return _some(_below(place) if remote.is_folder(place) else _videos([(_asked(place), "")], []), address)
+    folder, _, name = address.rpartition("/")
+    place = os.path.join(remote.root(folder), name)  # its videos lie beside it
+    return _some(_of_list(_asked(place), root, split), address)
+
+
+def _asked(place: str) -> str:
+    """The place, where a file is there. Raises OSError."""
+    remote.about(place)
+    return place
+
+
+def _placed(root: str) -> str:
+    """A folder of videos that the user typed, as a path: an address as its place."""
+    return remote.root(root) if is_address(root) else root
+
+
+def _of_list(path: str, root: str, split: str) -> Videos:
+    """The videos of a manifest, or of a list."""
+    if not manifest.is_manifest(path):
+        return _resolved(_listed(path, split, root), path, root)
+    entries = manifest.read_manifest(path, root)
+    usable = [(entry.path, entry.label) for entry in entries if entry.usable]
+    return _videos(usable, [entry.path for entry in entries if not entry.usable])
 
 
 def column(data: Data, name: str, paths: Sequence[Path]) -> list[str]:
@@ -88,7 +125,7 @@ def column(data: Data, name: str, paths: Sequence[Path]) -> list[str]:
     where = next((known for known in PATHS if rows and known in rows[0]), None)
     if where is None or name not in rows[0]:
         raise MotionMAEError(f"--data.path {data.path}: is not a list with a column {name!r}")
-    home = data.root or os.path.dirname(os.path.abspath(data.path))
+    home = _placed(data.root) or os.path.dirname(os.path.abspath(data.path))
     said = {Path(home, row[where]): row[name] for row in rows}
     lost = next((path for path in paths if not said.get(path)), None)
     if lost is not None:
@@ -132,14 +169,15 @@ def _resolved(rows: Iterable[Row], path: str, root: str) -> Videos:
     """Find the named videos: by path from the root (by default the list's folder), else by name anywhere below it."""
     home = root or (path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path)))
     by_name: dict[str, str] | None = None
+    there = set(remote.walk(home)).__contains__ if remote.address_of(home) else os.path.exists  # one listing, not each
     found: list[Row] = []
     missing = []
     for name, label in rows:
         place = os.path.join(home, name)
-        if not os.path.exists(place) and "\\" in name:  # as Windows parts folders
+        if not there(place) and "\\" in name:  # as Windows parts folders
             name = name.replace("\\", "/")
             place = os.path.join(home, name)
-        if not os.path.exists(place):
+        if not there(place):
             if by_name is None:
                 by_name = {_stem(other): other for other in reversed(list(walk(home)))}
             place = by_name.get(_stem(name), "")
@@ -158,8 +196,8 @@ def _stem(path: str) -> str:
 def _listed(path: str, split: str, root: str) -> list[Row]:
     """The rows of a list: JSON, or text."""
     try:
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            text = file.read()
+        with remote.open_file(path) as file:
+            text = file.read().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise MotionMAEError(f"--data.path {path}: cannot be read ({error.strerror})") from error
     lines = [line for line in text.splitlines() if line.strip()]

@@ -21,6 +21,7 @@ from motionmae.library.sources import Videos, collect
 from motionmae.models.encoder import VideoEncoder
 from motionmae.progress import Progress
 from motionmae.runtime import Runtime
+from motionmae.video import remote
 
 PART = 32
 """Videos in a part: what a stop loses at most, for each rank."""
@@ -49,7 +50,7 @@ def run(config: Embed) -> None:
             "layers": list(plan.layers),
             "stored": config.stored,
             "width": encoder.config.width,
-            "videos": [str(path) for path in videos.paths],
+            "videos": [remote.shown(path) for path in videos.paths],
         }
         folder = open_parts(out, about)
         count = -(-len(videos.paths) // PART)
@@ -109,17 +110,16 @@ def embed_far(
         gpus = int(compute.device == "cuda" or (compute.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0))
         cpus = 1 + compute.workers if gpus else compute.threads or 1
         compute = compute if gpus else replace(compute, workers=0)  # many tasks beside each other are as good
-        progress = Progress(len(todo), 0, here.main)
         chunks = [_Part(number, [videos.paths[at] for at in places[number]]) for number in todo]
         done = cluster.spread(ray, _embed_part, chunks, encoder, plan, compute, cpus=cpus, gpus=gpus)
-        for count, (part, found) in enumerate(done, 1):
-            if isinstance(found, Failure):
-                lost.append(f"part {part.number} {found.reason}")
-                continue
-            rows = [named(one, videos, at) for one, at in zip(found, places[part.number], strict=True)]
-            write_part(part_of(folder, part.number), rows, stored)
-            progress.show(count, "parts")
-        progress.close()
+        with Progress("parts", len(todo), speak=here.main) as progress:
+            for part, found in done:
+                if isinstance(found, Failure):
+                    lost.append(f"part {part.number} {found.reason}")
+                    continue
+                rows = [named(one, videos, at) for one, at in zip(found, places[part.number], strict=True)]
+                write_part(part_of(folder, part.number), rows, stored)
+                progress.step()
     if lost:
         raise MotionMAEError(
             f"{len(lost)} of {len(todo)} parts are lacking, first {lost[0]}; the same command makes them"
@@ -141,5 +141,5 @@ def named(found: Embedding, videos: Videos, at: int) -> Embedding:
     rows = [replace(row, label=label) for row in found.rows]
     if found.reason or not rows:
         end = rows[-1].end if rows else 0.0
-        rows.append(Row(str(videos.paths[at]), end, end, [], label, reason=found.reason or "no frames"))
+        rows.append(Row(remote.shown(videos.paths[at]), end, end, [], label, reason=found.reason or "no frames"))
     return Embedding(rows, found.vectors)

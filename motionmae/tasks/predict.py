@@ -27,6 +27,7 @@ from motionmae.library.sources import collect
 from motionmae.models.classifier import Classifier, read_classifier
 from motionmae.progress import Progress
 from motionmae.runtime import Runtime
+from motionmae.video import remote
 from motionmae.video.frames import Frames
 from motionmae.video.reading import VideoError, open_video
 from motionmae.video.writing import write_video
@@ -110,7 +111,7 @@ def best(window: Told, names: tuple[str, ...], top: int) -> list[tuple[str, floa
 
 def table(file: Path, windows: Sequence[Told], names: tuple[str, ...], top: int) -> str:
     """A line for the video, and one for each window."""
-    lines = [str(file)]
+    lines = [remote.shown(file)]
     for window in windows:
         told = "  ".join(f"{name} {value:.1%}" for name, value in best(window, names, top))
         lines.append(f"  {moment(window.start)} to {moment(window.end)}  {told}")
@@ -127,7 +128,7 @@ def write_found(where: str, found: dict[Path, list[Told]], names: tuple[str, ...
     """[{video, windows: [{start, end, classes: [{name, probability}]}]}], seconds and shares of 1."""
     content = [
         {
-            "video": str(file),
+            "video": remote.shown(file),
             "windows": [
                 {
                     "start": window.start,

@@ -21,6 +21,7 @@ from motionmae.library.prepare import Job, done, jobs, prepare, seconds_for
 from motionmae.library.processes import Failure, available
 from motionmae.library.sources import find
 from motionmae.progress import Progress
+from motionmae.video import remote
 from motionmae.video.reading import open_video
 from motionmae.video.table import forget
 
@@ -56,7 +57,8 @@ def run(config: Prepare) -> None:
     if not entries and mine.jobs == 1:
         raise MotionMAEError(f"{config.source}: none of its {every} videos could be prepared")
     entries.sort(key=lambda entry: entry.path)
-    parts.keep(manifest, mine, entries, True)
+    made = parts.Manifest(manifest, mine)
+    made.keep(entries, True)
     console.print(
         f"{len(entries) - before} prepared, {before} were there, {failed} failed: {config.out}/manifest.csv",
         soft_wrap=True,
@@ -64,10 +66,10 @@ def run(config: Prepare) -> None:
     if entries:
         gained(console, work, entries)
     if mine.jobs > 1:
-        if left := parts.lacking(manifest, mine.jobs):
+        if left := made.lacking():
             console.print(f"{left} of {mine.jobs} parts are not there yet", highlight=False)
             return
-        entries = parts.join(manifest, mine.jobs)
+        entries = made.join()
     remove(parts.beside(manifest))
     if config.shard:
         count = tars.pack(entries, os.path.join(config.out, "shards"), config.shard)
@@ -105,7 +107,7 @@ def seconds_a_clip(paths: Sequence[str], clips: int = 4, frames: int = 16, strid
 
 
 def _size(path: str) -> int:
-    return sum(file.stat().st_size for file in Path(path).iterdir()) if os.path.isdir(path) else os.stat(path).st_size
+    return sum(file.stat().st_size for file in Path(path).iterdir()) if os.path.isdir(path) else remote.about(path).size
 
 
 def _same_settings(config: Prepare) -> None:

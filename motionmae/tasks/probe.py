@@ -36,6 +36,7 @@ from motionmae.models.tokens import grid_of
 from motionmae.models.unlearned import SIDE, UNLEARNED, Pixels
 from motionmae.report import probing as report
 from motionmae.runtime import Runtime
+from motionmae.video import remote
 
 
 def run(config: Probe) -> dict[str, Any]:
@@ -242,5 +243,5 @@ def quarters(tokens: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b n d"]:
 
 def stamp(file: Path) -> tuple[str, int, int]:
     """What tells whether a video has changed: its path, and size and time of change of it or of its shard."""
-    about = os.stat(holder(file))
+    about = remote.status(holder(file))
     return str(file), about.st_size, about.st_mtime_ns

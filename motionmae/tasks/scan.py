@@ -16,11 +16,13 @@ from motionmae.errors import MotionMAEError
 from motionmae.files import remove
 from motionmae.library import parts
 from motionmae.library.cluster import each_by
-from motionmae.library.manifest import Entry, read_manifest
+from motionmae.library.manifest import Entry
 from motionmae.library.processes import available
 from motionmae.library.scan import scan
 from motionmae.library.sources import find
 from motionmae.progress import Progress
+from motionmae.video import remote
+from motionmae.video.origin import is_address
 
 BETWEEN = 60.0
 """Seconds after which what is done is written down again."""
@@ -31,42 +33,46 @@ def run(config: Scan) -> None:
     check(config)
     if not config.folder:
         raise MotionMAEError("motionmae scan needs a FOLDER: the folder with the videos")
-    mine, out = parts.share(config.spread.part), config.out
-    known = [*(read_manifest(out) if os.path.exists(out) else []), *parts.known(out)]
+    if is_address(config.out):
+        raise MotionMAEError(f"--out {config.out}: a manifest is written on this machine; copy it where you want it")
+    out, folder, mine = config.out, config.folder, parts.share(config.spread.part)
+    if is_address(folder):
+        folder = remote.root(folder)
+    made = parts.Manifest(out, mine, folder if folder != config.folder else "")
     labels, listed = _labels(config) if config.labels else ({}, [])
     console, entries, others = Console(), [], 0
     whole, written = False, time.monotonic()
     try:
-        for entry in _examined(config, known, mine):
+        for entry in _examined(replace(config, folder=folder), made):
             others += entry is None
             entries += [replace(entry, label=labels.get(entry.path, entry.label))] if entry else []
             if time.monotonic() > written + BETWEEN:
-                parts.keep(out, mine, entries, whole)
+                made.keep(entries, whole)
                 written = time.monotonic()
         whole = True
     finally:
-        lost = [os.path.abspath(os.path.join(config.folder, name)) for name in listed if mine.has(name)]
+        lost = [os.path.abspath(os.path.join(folder, name)) for name in listed if mine.has(name)]
         entries += [Entry(path, "missing") for path in lost]
         entries.sort(key=lambda entry: entry.path)
         if entries or mine.jobs > 1:
-            parts.keep(out, mine, entries, whole)
+            made.keep(entries, whole)
     if mine.jobs > 1:
-        if left := parts.lacking(out, mine.jobs):
+        if left := made.lacking():
             console.print(f"{len(entries)} videos; {left} of {mine.jobs} parts are not there yet", highlight=False)
             return
-        entries = parts.join(out, mine.jobs)
+        entries = made.join()
     if not entries:
         raise MotionMAEError(f"{config.folder}: there is no video below this folder ({others} other files)")
     remove(parts.beside(out))
     show(console, out, entries, others)
 
 
-def _examined(config: Scan, known: Sequence[Entry], mine: parts.Share) -> Iterator[Entry | None]:
+def _examined(config: Scan, made: parts.Manifest) -> Iterator[Entry | None]:
     """What there is, as it is done, behind a bar of progress."""
     workers = config.workers or available()
     with Progress("files examined") as progress:
         asked = {"full": config.full, "workers": workers, "limit": config.limit, "each": each_by(config.spread)}
-        for done, total, entry in scan(config.folder, known=known, mine=mine, **asked):
+        for done, total, entry in scan(config.folder, known=made.known(), mine=made.mine, **asked):
             progress.total = total
             progress.show(done)
             yield entry
@@ -103,7 +109,7 @@ def _kind(status: str) -> str:
 
 def _notes(usable: Sequence[Entry]) -> list[tuple[tuple[str, str], str]]:
     """What is worth knowing of the usable videos: how many, what, and one of them."""
-    copies = Counter(entry.hash for entry in usable)
+    copies = Counter(entry.hash for entry in usable if entry.hash)
     seen: set[str] = set()
     again = [entry for entry in usable if copies[entry.hash] > 1 and (entry.hash in seen or seen.add(entry.hash))]
     groups = [

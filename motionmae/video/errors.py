@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from motionmae.errors import MotionMAEError
+from motionmae.video import remote
 
 
 class VideoError(MotionMAEError):
@@ -14,7 +15,8 @@ class VideoError(MotionMAEError):
 
     def __init__(self, path: str | os.PathLike[str], reason: str):
         self.path, self.reason = os.fspath(path), reason
-        super().__init__(f"{self.path if self.path.isprintable() else repr(self.path)}: {reason}")
+        path = remote.shown(self.path)
+        super().__init__(f"{path if path.isprintable() else repr(path)}: {reason}")
 
     def __reduce__(self):
         return VideoError, (self.path, self.reason)

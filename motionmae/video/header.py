@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from fractions import Fraction
 
+from motionmae.video import remote
 from motionmae.video.packets import Demuxer
 
 
@@ -39,8 +39,8 @@ def missing(source: Demuxer) -> str:
     """In words, what the header claims and the file does not hold; empty where nothing is known to be missing."""
     name, held = source.container.format.name, len(source.table.pts)
     if name == "avi" and not source.part:
-        with open(source.path, "rb") as file:
-            claimed, size = int.from_bytes(file.read(8)[4:], "little") + 8, os.path.getsize(source.path)
+        with remote.open_file(source.path) as file:
+            claimed, size = int.from_bytes(file.read(8)[4:], "little") + 8, remote.about(source.path).size
         return f"truncated: {size} of {claimed} bytes" if size < claimed else ""
     if name.startswith("matroska") and source.table.timed and len(source.container.streams) == 1:
         times, tick = source.table.times, source.stream.time_base or Fraction(0)

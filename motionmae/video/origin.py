@@ -1,7 +1,9 @@
-"""Shards behind addresses: fetched whole into a folder of bounded size, when a video in them is opened.
+"""Where bytes come from. Shards behind addresses are fetched whole into a folder of bounded size, when a video in them
+is opened; single files behind addresses are read where they are (`remote.py`).
 
-Its one rule: an address comes from `Data.path`, as the user typed it, and from nowhere else. `place` remembers it in
-this process, and `told` hands what is remembered to the processes that it starts: no file ever says what is fetched.
+Its one rule: an address is what the user typed, as `Data.path` or `Data.root` or as a video's name, and comes from
+nowhere else. `place` remembers it in this process, and `told` hands what is remembered to the processes that it starts:
+no file ever says what is fetched.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from motionmae.errors import MotionMAEError
-from motionmae.video import pulse
+from motionmae.video import pulse, remote
 
 TRIES = 3
 """How often a fetch is tried, with longer and longer pauses between."""
@@ -24,13 +26,20 @@ STALL = 60.0
 """Seconds without a byte after which a fetch has failed."""
 WINDOW = 16
 """Shards whose videos are mixed with each other, when not all can be at hand."""
+UNKNOWN = ("s3", "hf", "memory", "az", "abfs", "abfss")
+"""Schemes that the webdataset library does not open, and fsspec does."""
 _OURS = re.compile(r"[0-9a-f]{16}-[\w.-]*\.tar")
 _addresses: dict[str, tuple[str, float]] = {}  # of each place: where it is fetched from, and what its folder may hold
 
 
 def is_address(path: str) -> bool:
-    """Whether a path is an address that the webdataset library opens: with a scheme (http, s3, gs, …), or a pipe."""
+    """Whether a path is an address: with a scheme (http, s3, gs, …), or a pipe."""
     return path.startswith("pipe:") or re.match(r"[a-z][a-z0-9+.-]*://", path) is not None
+
+
+def is_of_shards(address: str) -> bool:
+    """Whether an address names shards, and not a folder, a list or a video."""
+    return address.startswith("pipe:") or "::" in address or re.search(r"\.tar(?![\w.])", address) is not None
 
 
 def addresses(path: str) -> list[str]:
@@ -64,12 +73,13 @@ def place(address: str, folder: str, most: float) -> str:
 
 def told() -> dict[str, tuple[str, float]]:
     """What this process knows of addresses, for a process that it starts, which gives it to `learn`."""
-    return dict(_addresses)
+    return dict(_addresses) | {place: (address, 0.0) for place, address in remote.roots().items()}
 
 
 def learn(addresses: Mapping[str, tuple[str, float]]) -> None:
     """Know the addresses that the process knew which started this one."""
-    _addresses.update(addresses)
+    _addresses.update({place: held for place, held in addresses.items() if held[1]})
+    remote.learn({place: address for place, (address, most) in addresses.items() if not most})
 
 
 def is_fetched(file: str) -> bool:
@@ -145,6 +155,9 @@ def _fetch(address: str, file: str) -> None:
 
 def _blocks(address: str) -> Iterator[bytes]:
     """The bytes behind an address, as webdataset opens it; OSError where it fails, ends early or stalls."""
+    if address.partition("://")[0] in UNKNOWN:
+        yield from remote.blocks(address)
+        return
     stream = library(address).gopen(address)
     try:
         content = getattr(stream, "stream", stream)

@@ -13,6 +13,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import av
@@ -20,10 +21,10 @@ import av.error
 import numpy as np
 from av.stream import Disposition
 
-from motionmae.video import images, origin, pulse
+from motionmae.video import images, origin, pulse, remote
 from motionmae.video.damage import STRICT, unneeded
 from motionmae.video.errors import VideoError
-from motionmae.video.table import NONE, Table, listed, recall, remember
+from motionmae.video.table import NONE, Packets, Table, listed, recall, remember
 
 # Containers of video; FFmpeg would also "open" playlists (which name other files and addresses), text and pictures.
 FORMATS = (
@@ -36,6 +37,8 @@ SEEKABLE = frozenset("h264 hevc vp8 vp9 av1 mpeg4 mpeg1video mpeg2video mjpeg pr
 SKIPPABLE = frozenset(("h264", "mpeg4", "mpeg1video", "mpeg2video"))
 # Containers with one packet a picture and its time beside it; in others the first pictures are decoded to make sure.
 TRUSTED = frozenset(("mov", "matroska", "ivf", "flv"))
+# Codecs of whose packets an mp4's index says all that the table needs: their content need not be looked at.
+INDEXED = frozenset(("h264", "hevc", "mpeg4"))
 MAX_PACKETS = 20_000_000
 CHECKED = 8
 NEAR = 300
@@ -53,6 +56,7 @@ class Demuxer:
         """`limit` bounds the seconds from now on: any method raises VideoError when they are over."""
         self.path, self.limit = os.fspath(path), limit
         self.container: Any = None
+        self.reader: remote.Reader | None = None
         self.file, self.part = _located(self.path)
         try:
             self.held = origin.hold(self.file) if self.part else None
@@ -61,6 +65,8 @@ class Demuxer:
         self.deadline = time.monotonic() + limit  # fetching has bounds of its own
         try:
             found = _regular(self.path, self.file)
+            if remote.address_of(self.file):
+                self.reader = remote.Reader(self.file, self._late, partial(VideoError, self.path))
             self.open()
         except BaseException:
             self._let_go()
@@ -81,8 +87,12 @@ class Demuxer:
         self._let_go()
 
     def _let_go(self) -> None:
-        if self.held:
-            self.held.close()
+        for held in (self.held, self.reader):
+            if held:
+                held.close()
+
+    def _late(self) -> str:
+        return LATE.format(self.limit) if time.monotonic() > self.deadline else ""
 
     def open(self, **more: str) -> None:
         """Open the container at its start and choose the stream; `more` are FFmpeg's options."""
@@ -90,9 +100,10 @@ class Demuxer:
             self.container.close()
         try:
             options = {"protocol_whitelist": "file,subfile", "format_whitelist": FORMATS, **more}
-            self.container = av.open(
-                f"{self.part}file:{self.file}", options=options, timeout=self.limit, metadata_errors="ignore"
-            )
+            if self.reader:
+                self.reader.seek(0)
+            source = self.reader or f"{self.part}file:{self.file}"
+            self.container = av.open(source, options=options, timeout=self.limit, metadata_errors="ignore")
         except (av.error.FFmpegError, UnicodeError) as error:
             late = isinstance(error, av.error.ExitError)
             raise VideoError(self.path, LATE.format(self.limit) if late else _why(self.file, error)) from error
@@ -137,7 +148,7 @@ class Demuxer:
 
     def _list(self) -> Table:
         """List the packets and find out whether pictures can be found by time."""
-        held = listed(self.demux())
+        held = self._listed()
         pts, keys, order = held.pts, held.keys, held.shown
         if not len(keys) or not len(order):
             raise VideoError(self.path, "no key frame in it" if len(order) else "no frames in it")
@@ -153,6 +164,19 @@ class Demuxer:
             timed = len(first) > 0 and pts[order[: len(first)]].tolist() == first
         self.position = len(pts)  # whatever was read: seek before reading on
         return Table(pts, keys, held.key_dts, order, timed, timed and self.codec in SEEKABLE)
+
+    def _listed(self) -> Packets:
+        """The packets; of a file behind an address whose index tells them all, without fetching what is in them."""
+        name = self.container.format.name.split(",")[0]
+        if self.reader is None or name != "mov" or self.codec not in INDEXED or not (blank := self.reader.data()):
+            return listed(self.demux())
+        self.open(fflags="noparse")  # key frames are those that the index names, too
+        self.reader.blank = blank
+        try:
+            return listed(self.demux())
+        finally:
+            self.reader.blank = []
+            self.open()  # what the demuxer has at hand is blank
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Decode from the start. What a recording that was cut open has before its first key frame is passed over, and
@@ -266,7 +290,7 @@ def _located(path: str) -> tuple[str, str]:
 def _regular(path: str, file: str) -> os.stat_result:
     """The file's status; VideoError for what is not a file, is empty or may not be read."""
     try:
-        found = os.stat(file)
+        found = remote.status(file)
     except OSError as error:
         broken = os.path.islink(file) and isinstance(error, FileNotFoundError)
         raise VideoError(path, "broken link" if broken else (error.strerror or "unreadable").lower()) from error
@@ -274,7 +298,7 @@ def _regular(path: str, file: str) -> os.stat_result:
         raise VideoError(path, "not a regular file")
     if not found.st_size:
         raise VideoError(path, "zero bytes")
-    if not os.access(file, os.R_OK):
+    if not remote.address_of(file) and not os.access(file, os.R_OK):
         raise VideoError(path, "permission denied")
     return found
 
@@ -283,7 +307,7 @@ def _why(path: str, error: Exception) -> str:
     """Why a file does not open, in words."""
     if isinstance(error, PermissionError):
         return "permission denied"
-    with open(path, "rb") as file:
+    with remote.open_file(path) as file:
         head = file.read(16)
     if head[4:8] == b"ftyp":
         return "truncated: an mp4 without its index"
