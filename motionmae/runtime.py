@@ -124,7 +124,7 @@ def start_for(compute: Hardware) -> Runtime:
     return start(Run(device=compute.device, precision=compute.precision, threads=compute.threads))
 
 
-def beside(model: str, name: str) -> Path:
+def out_beside(model: str, name: str) -> Path:
     """Where a command writes about a model: in its run folder, or in runs/ for a single file."""
     path = Path(model)
     return path / name if path.is_dir() else Path("runs") / f"{path.stem}-{name}"

@@ -262,6 +262,6 @@ def test_other_processes_know_what_was_typed(tmp_path: Path):
     told = origin.told()
     assert told[place] == ("memory://bucket/x", 0.0)
     remote._roots.clear()
-    origin.learn(told)
+    origin.inherit(told)
     assert remote.address_of(os.path.join(place, "y.mp4")) == "memory://bucket/x/y.mp4"
     assert not origin.is_fetched(place)

@@ -33,10 +33,10 @@ LESS = ("--no-alternatives", "--no-reference")
 
 def test_traffic_counts_what_operators_read_and_write_and_views_move_nothing():
     left, right = torch.ones(10, 10), torch.ones(10, 10)
-    assert parts.count(lambda: left + right).moved == 3 * 400
-    assert parts.count(lambda: left.add_(right)).moved == 3 * 400
-    assert parts.count(lambda: left.t().view(10, 10)[2:]).moved == 0
-    assert parts.count(lambda: left @ right).flops == 2 * 1000
+    assert parts.counted(lambda: left + right).moved == 3 * 400
+    assert parts.counted(lambda: left.add_(right)).moved == 3 * 400
+    assert parts.counted(lambda: left.t().view(10, 10)[2:]).moved == 0
+    assert parts.counted(lambda: left @ right).flops == 2 * 1000
 
 
 def test_parts_are_those_of_a_whole_step_and_count_its_products():
@@ -49,7 +49,7 @@ def test_parts_are_those_of_a_whole_step_and_count_its_products():
     assert found["embedding"].flops == 2 * 2 * 2 * visible * pixels * 32  # no gradient goes on to the pixels
     assert found["heads"].flops == 3 * 2 * 2 * predicted * pixels * 24
     assert found["targets"].flops == 0
-    whole = parts.count(lambda: objective(batch)["loss"].backward())
+    whole = parts.counted(lambda: objective(batch)["loss"].backward())
     assert sum(part.flops for part in found.values()) == whole.flops
     assert all(part.seconds > 0 and part.moved > 0 and part.calls > 0 for part in found.values())
 

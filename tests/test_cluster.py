@@ -23,7 +23,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.inference import features
 from motionmae.library import cluster
 from motionmae.library.manifest import read_manifest
-from motionmae.library.parts import beside
+from motionmae.library.parts import parts_beside
 from motionmae.library.processes import Failure
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.weights import save
@@ -208,7 +208,7 @@ def test_an_embedding_whose_tasks_were_lost_keeps_the_rest(
     words = ["embed", tmp_path / "m.safetensors", tmp_path / "v", "--out", tmp_path / "f.npz", "--engine", "ray"]
     assert run(*words) == 2
     assert "1 of 3 parts are lacking, first part 1 was lost" in capsys.readouterr().err
-    assert len(list(beside(tmp_path / "f.npz").glob("*.safetensors"))) == 2
+    assert len(list(parts_beside(tmp_path / "f.npz").glob("*.safetensors"))) == 2
     asked = len(machines.asked)
     assert run(*words) == 0
     assert len(machines.asked) == asked + 1

@@ -16,7 +16,7 @@ from motionmae.cli import main
 from motionmae.config import Data, Model, Pretrain, Viewing
 from motionmae.data.synthetic import render
 from motionmae.inference import features, windows
-from motionmae.inference.embedding import fingerprint, plan_of
+from motionmae.inference.embedding import fingerprint, layout_of
 from motionmae.inference.views import View
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.weights import save
@@ -58,7 +58,7 @@ def test_every_kind_of_table_says_the_same(model, folder, tmp_path, ending):
     assert embed(model, folder, tmp_path / f"f{ending}") == 0
     table = features.read_features(tmp_path / f"f{ending}")
     assert not (tmp_path / f"f{ending}.parts").exists()
-    encoder, _ = plan_of(model)
+    encoder, _ = layout_of(model)
     assert table.about["model"] == fingerprint(encoder)
     assert {row.label for row in table.rows} == {"left", "right"}
     for name in ("1.mp4", "2.mp4"):

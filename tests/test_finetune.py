@@ -176,7 +176,7 @@ def test_a_test_averages_the_views_probabilities_and_not_their_scores(monkeypatc
     monkeypatch.setattr(classifier, "forward", lambda clip: clip)
     monkeypatch.setattr(views_of, "watch", lambda model, *rest: {"views": model(scores).mean(0, keepdim=True)})
     labels = views_of.Labels([Path("a.mp4")], [1], ("left", "right"))
-    found = views_of.examine(classifier, labels, TWO_VIEWS, Compute(), CPU, False, 0)
+    found = views_of.examine_classifier(classifier, labels, TWO_VIEWS, Compute(), CPU, False, 0)
     assert found.probabilities[0].tolist() == pytest.approx(scores.double().softmax(1).mean(0).tolist())
     assert (scores.mean(0).argmax().item(), found.figures["top1"]) == (0, 1.0)
 
@@ -262,7 +262,7 @@ def test_the_final_test_is_that_of_the_running_mean_where_there_is_one(videos, t
     mean = read_classifier(tmp_path / "run")[0]
     views = views_of.settle(Viewing(), json.loads((tmp_path / "run" / "config.json").read_text()), SMALL)
     labels = recognition.labelled(finetune.find(Labelled(path=str(videos[1]))), MOTIONS, "")
-    found = views_of.examine(mean, labels, views, Compute(workers=0), CPU, False, 0).figures
+    found = views_of.examine_classifier(mean, labels, views, Compute(workers=0), CPU, False, 0).figures
     assert found["calibration_error"] == pytest.approx(figures["calibration_error"], abs=1e-6)
     with safe_open(str(newest_checkpoint(tmp_path / "run")), "pt") as content:
         average, last = (content.get_tensor(f"{part}/head.linear.weight") for part in ("average", "model"))

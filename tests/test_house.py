@@ -137,3 +137,13 @@ def test_no_module_of_the_tests_is_preloaded_by_name():
 def test_documents_name_public_sources_not_folders_of_ours():
     for file in (*sorted((ROOT.parent / "docs").glob("*.md")), *sorted(ROOT.parent.glob("*.md"))):
         assert "../shared" not in file.read_text(encoding="utf-8"), file
+
+
+def test_no_two_classes_have_one_name():
+    """One word is one thing; functions are verbs, whose object is their module's own."""
+    homes: dict[str, set[str]] = {}
+    for file in FILES:
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, set()).add(str(file.relative_to(ROOT)))
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}

@@ -84,7 +84,7 @@ def test_auto_takes_the_largest_micro_batch_that_fits(monkeypatch):
             rehearsal, "available", lambda device, r=room: (one + (r - 1) * (two - one) + 1) / rehearsal.ROOM
         )
         assert rehearsal.fitting(module, batch, 24, 1, runs.CPU)[0] == expected
-    monkeypatch.setattr(rehearsal, "available", lambda device: 0)
+    monkeypatch.setattr(rehearsal, "free_memory", lambda device: 0)
     assert rehearsal.fitting(module, batch, 24, 2, runs.CPU)[0] == 2  # the smallest there is, whole repeats
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from motionmae.cli import main
-from motionmae.data.motions import FAST, MOTIONS, REACH, apart, camera, clip, moments, write_clips
+from motionmae.data.motions import FAST, MOTIONS, REACH, camera, clip, moments, split_sources, write_clips
 from motionmae.data.synthetic import render
 from motionmae.errors import MotionMAEError
 from motionmae.video.reading import read_frames
@@ -91,10 +91,10 @@ def test_sources_of_train_and_test_are_apart_and_the_command_says_which(tmp_path
 
 def test_sources_for_the_test_can_be_named(tmp_path):
     a, b, c = (tmp_path / name for name in "abc")
-    assert apart([a, b], [c]) == ([a, b], [c])
-    assert apart([a, b, c], []) == ([a, b], [c])
+    assert split_sources([a, b], [c]) == ([a, b], [c])
+    assert split_sources([a, b, c], []) == ([a, b], [c])
     with pytest.raises(MotionMAEError, match=r"--test .*a: is among"):
-        apart([a, b], [c, a])
+        split_sources([a, b], [c, a])
 
 
 def test_mistakes_are_one_sentence(tmp_path):
@@ -102,6 +102,6 @@ def test_mistakes_are_one_sentence(tmp_path):
     with pytest.raises(MotionMAEError, match=r"short\.mp4: has 5 frames"):
         write_clips([tmp_path / "short.mp4"], [], tmp_path / "set", 1, 0)
     with pytest.raises(MotionMAEError, match="at least 3"):
-        apart([tmp_path / "short.mp4"], [])
+        split_sources([tmp_path / "short.mp4"], [])
     assert main(["motions"]) == 2
     assert main(["motions", str(tmp_path / "nothing.mp4")]) == 2

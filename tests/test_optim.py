@@ -18,7 +18,7 @@ from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.classifier import Classifier
 from motionmae.objectives.classification import Classification
 from motionmae.training import loop, optim
-from motionmae.training.optim import average, follow, learning_rate, optimiser, parameter_groups, plan, told
+from motionmae.training.optim import average, learning_rate, move_average, optimiser, parameter_groups, plan, told
 
 SMALL = Model(4, 16, (2, 8, 8), 24, 3, 3, positions="learned", decoder=Decoder("shared", 12, 1, 2))
 
@@ -169,7 +169,7 @@ def test_the_running_mean_follows_the_weights():
         with torch.no_grad():
             for value in toy.parameters():
                 value.add_(torch.randn_like(value))
-        follow(mean, toy, settings, step)
+        move_average(mean, toy, settings, step)
         decay = min(0.9, (1 + step) / (10 + step))
         slow = {name: decay * slow[name] + (1 - decay) * v.detach().double() for name, v in toy.named_parameters()}
     for name, value in mean.items():

@@ -11,7 +11,7 @@ from motionmae.cli import main
 from motionmae.errors import MotionMAEError
 from motionmae.library import parts
 from motionmae.library.manifest import Entry, read_manifest
-from motionmae.library.parts import Share, share
+from motionmae.library.parts import Share, parse_share
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def test_shares_are_disjoint_and_whole():
     for jobs in (1, 3, 64):
         of = [[name for name in names if Share(job, jobs).has(name)] for job in range(jobs)]
         assert sorted(name for some in of for name in some) == sorted(names)
-    assert share("") == parts.ALL
-    assert share("3/64") == (2, 64)
+    assert parse_share("") == parts.ALL
+    assert parse_share("3/64") == (2, 64)
     for word in ("3", "0/4", "5/4", "a/b", "-1/2", "1/0"):
         with pytest.raises(MotionMAEError, match=rf"--part '{word}': expected K/N"):
-            share(word)
+            parse_share(word)
 
 
 def test_jobs_scan_what_one_scans(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -49,7 +49,7 @@ def test_jobs_scan_what_one_scans(videos: Path, tmp_path: Path, capsys: pytest.C
         assert run("scan", videos, "--out", out, "--part", f"{job}/2", "--workers", 1) == 0
         assert out.exists() == (job == 1)
     assert read_manifest(out) == read_manifest(whole)
-    assert not parts.beside(out).exists()
+    assert not parts.parts_beside(out).exists()
     assert "1 of 2 parts are not there yet" in capsys.readouterr().out
     assert run("scan", videos, "--out", out, "--part", "4/3") == 2
 
@@ -75,12 +75,12 @@ def test_a_job_that_was_stopped_goes_on_and_one_command_does_what_is_lacking(
     words = ["scan", videos, "--out", out, "--workers", 1]
     made = parts.Manifest(out, Share(0, 2))
     assert run(*words, "--part", f"{job + 1}/2") == 1
-    assert list(parts.beside(out).iterdir()) == [made.part(job, False)]
+    assert list(parts.parts_beside(out).iterdir()) == [made.part(job, False)]
     stop = 0
     assert run(*words, "--part", f"{job + 1}/2") == 0
-    assert list(parts.beside(out).iterdir()) == [made.part(job)]
+    assert list(parts.parts_beside(out).iterdir()) == [made.part(job)]
     assert run(*words) == 0
-    assert not parts.beside(out).exists()
+    assert not parts.parts_beside(out).exists()
     assert len(read_manifest(out)) == 5
     assert len(examined) == len(set(examined)) == 5
 
@@ -101,7 +101,7 @@ def test_jobs_prepare_what_one_prepares(videos: Path, tmp_path: Path, capfd: pyt
     assert len(seen(out)) == 4
     assert run(*words, "--out", out, "--part", "1/3") == 0
     assert run(*words, "--out", out) == 0, "the command without it joins, whatever parts there are"
-    assert not parts.beside(out / "manifest.csv").exists()
+    assert not parts.parts_beside(out / "manifest.csv").exists()
     assert seen(out) == seen(tmp_path / "whole")
 
 
@@ -109,7 +109,7 @@ def test_of_two_jobs_that_join_the_slower_one_is_overtaken(tmp_path: Path):
     out = str(tmp_path / "m.csv")
     for job in range(2):
         parts.Manifest(out, Share(job, 2)).keep([Entry(str(tmp_path / f"{job}.mp4"), "ok")], True)
-    with parts.joining(parts.beside(out), tmp_path / "m.csv"):
+    with parts.joining(parts.parts_beside(out), tmp_path / "m.csv"):
         assert len(parts.Manifest(out, Share(0, 2)).join()) == 2
         read_manifest(parts.Manifest(out, Share(0, 2)).part(1))
     assert len(read_manifest(out)) == 2

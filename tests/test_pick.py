@@ -22,7 +22,7 @@ from motionmae.cli import main, parse
 from motionmae.config import Features, Propagation, SegmentVideo
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import read_mask, write_mask
-from motionmae.inference.sequence import Frames
+from motionmae.inference.sequence import Film
 from motionmae.tasks.segment.given import given_masks
 from motionmae.tasks.segment.pick.drawing import read_drawing, to_given
 from motionmae.tasks.segment.video import open_footage, source_of
@@ -32,7 +32,7 @@ pytest.importorskip("starlette")
 
 from motionmae.tasks.segment.pick.guard import LIMIT  # noqa: E402
 from motionmae.tasks.segment.pick.server import application  # noqa: E402
-from motionmae.tasks.segment.pick.session import Session, command  # noqa: E402
+from motionmae.tasks.segment.pick.session import Session, command_of  # noqa: E402
 
 TOKEN = "a-token-of-the-tests"
 BOX = {"object": 1, "kind": "box", "points": [[8, 24], [24, 40]]}
@@ -249,7 +249,7 @@ def test_what_is_no_drawing_is_refused_with_a_sentence(client):
 
 
 def test_drawings_are_bounded_in_pixels_and_counts():
-    large = Frames(lambda times: None, 300, 8192, 8192)  # pyright: ignore
+    large = Film(lambda times: None, 300, 8192, 8192)  # pyright: ignore
     frame = {"base": None, "shapes": [BOX]}
     with pytest.raises(MotionMAEError, match="9 labelled frames: at most 8 can be drawn"):
         read_drawing(drawing({str(number): frame for number in range(9)}), large)
@@ -276,7 +276,7 @@ def test_the_command_of_a_config_makes_that_config():
         "my video.mp4", mask=("0:a b.png", "4:c.png"), points=("0:1,2/4:3,4",), names=("big dog", "cat"), out="o",
         propagation=Propagation("crw", topk=3, stretch=False), features=Features("pair", stride=8), model="m",
     )  # fmt: skip
-    name, parsed = parse(shlex.split(command(config))[1:])
+    name, parsed = parse(shlex.split(command_of(config))[1:])
     assert (name, parsed) == ("segment", config)
 
 

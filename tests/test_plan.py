@@ -27,7 +27,7 @@ SMALL = Pretrain(
 def test_operations_and_activations_are_those_of_a_real_step(attention):
     model = replace(SMALL.model, decoder=replace(SMALL.model.decoder, attention=attention))
     config = replace(SMALL, model=model)
-    needs, objective = plan.count(config), build(config)
+    needs, objective = plan.needs_of(config), build(config)
     batch = {"clip": torch.randint(0, 256, (1, 3, 5, 32, 32), dtype=torch.uint8), "key": torch.arange(1)}
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as flops:
         objective(batch)["loss"].backward()
@@ -40,10 +40,10 @@ def test_operations_and_activations_are_those_of_a_real_step(attention):
 
 
 def test_muon_keeps_one_number_of_a_hidden_matrix_and_a_running_mean_one_more_of_each():
-    plainly, muon = plan.count(SMALL), plan.count(replace(SMALL, optim=Optim(kind="muon")))
+    plainly, muon = plan.needs_of(SMALL), plan.needs_of(replace(SMALL, optim=Optim(kind="muon")))
     hidden = sum(value.numel() for value, _ in build(SMALL).autoencoder.hidden_matrices())
     assert plainly.state - muon.state == 4 * hidden
-    assert plan.count(replace(SMALL, optim=Optim(ema=0.99))).state == plainly.state + plainly.weights
+    assert plan.needs_of(replace(SMALL, optim=Optim(ema=0.99))).state == plainly.state + plainly.weights
 
 
 def test_shards_are_a_part_of_the_weights_and_one_rank_has_no_buckets():
@@ -59,7 +59,7 @@ def test_the_command_tells_steps_memory_and_hours_at_a_given_rate(capsys):
     assert told.startswith(
         "132813 steps of 1024 clips = 128 x 1 accumulated x 8 ranks; 136000512 clips of 170000 videos"
     )
-    needs = plan.count(SMALL)
+    needs = plan.needs_of(SMALL)
     assert needs.flops > 0
     for words in ("DDP: about ", "FSDP2: about ", "GFLOP a clip", "at 100 TFLOP/s a rank (given)", "extrapolated"):
         assert words in told

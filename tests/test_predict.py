@@ -152,7 +152,7 @@ def test_a_folder_is_searched_and_a_broken_file_is_passed_over(model, video, tmp
 @pytest.mark.parametrize("every", ["0", "-1", "soon", "1/0"])
 def test_a_wrong_time_is_one_sentence(every):
     with pytest.raises(MotionMAEError, match="--every"):
-        windows.seconds(every, "--every")
+        windows.parse_seconds(every, "--every")
 
 
 def test_mistakes_are_one_sentence(model, video, tmp_path, capsys):

@@ -235,13 +235,13 @@ def test_features_are_the_encoders_tokens(settings, tmp_path):
     views = views_of.settle(settings.views, {}, SMALL)
     files = sorted((tmp_path / "test").rglob("*.mp4"))
     encoder, here = load(settings.model), Runtime(torch.device("cpu"), None)
-    found = probe.features(encoder, files, views, settings, here, tmp_path / "f.safetensors")
+    found = probe.kept_features(encoder, files, views, settings, here, tmp_path / "f.safetensors")
     with torch.no_grad():
         tokens = encoder(torch.stack([views_of.as_views(files, views)[at][0]["clip"] for at in range(len(files))]))
     torch.testing.assert_close(found["tokens"].float(), tokens, atol=2e-3, rtol=2e-3)
     torch.testing.assert_close(found["mean"], tokens.mean(1), atol=1e-5, rtol=1e-5)
     config = replace(settings, pool=("time", "grid"), kinds=("knn",))
-    found = probe.features(encoder, files, views, config, here, tmp_path / "f.safetensors")
+    found = probe.kept_features(encoder, files, views, config, here, tmp_path / "f.safetensors")
     assert set(found) == {"mean", "time", "grid"}  # the old file had none of the last two: it is made again
     torch.testing.assert_close(found["time"][:, 1], tokens[:, 4:].mean(1), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found["grid"], tokens, atol=1e-5, rtol=1e-5)  # here a quarter is one token
@@ -253,7 +253,7 @@ def test_tokens_stay_on_the_disk_and_rows_of_them_probe_as_copies_do(settings, t
     table.flush()
     found, labels = probe.on_disk(tmp_path / "t.npy"), torch.arange(6) % 3
     rows, test = torch.tensor([8, 0, 3, 1, 5, 7]), torch.tensor([2, 4, 6])
-    lazy = probing.attentive_sweep(probing.Part(found, rows), labels, probing.Part(found, test), 3, (1e-3,), 2, 0, 4)
+    lazy = probing.attentive_sweep(probing.Rows(found, rows), labels, probing.Rows(found, test), 3, (1e-3,), 2, 0, 4)
     whole = probing.attentive_sweep(found[rows].float(), labels, found[test].float(), 3, (1e-3,), 2, 0, 4)
     assert torch.equal(lazy[1e-3], whole[1e-3])
     few = replace(settings, kinds=("attentive",), epochs=5)
@@ -300,7 +300,7 @@ def test_change_is_each_places_deviation_over_time_averaged_over_the_views(setti
     views = views_of.settle(config.views, {}, SMALL)
     files = sorted((tmp_path / "test").rglob("*.mp4"))
     encoder, here = load(settings.model), Runtime(torch.device("cpu"), None)
-    found = probe.features(encoder, files, views, config, here, tmp_path / "f.safetensors")
+    found = probe.kept_features(encoder, files, views, config, here, tmp_path / "f.safetensors")
     with torch.no_grad():
         clips = torch.stack([torch.stack([v["clip"] for v in views_of.as_views(files, views)[at]]) for at in range(9)])
         slots = encoder(clips.flatten(0, 1)).view(9, 2, 2, 4, 24)

@@ -12,7 +12,6 @@ import torch
 
 from motionmae.config import Data
 from motionmae.data.clips import Clips
-from motionmae.tasks.bench.data import memory
 from motionmae.video.packets import Demuxer
 from motionmae.video.reading import open_video
 from motionmae.video.writing import write_video

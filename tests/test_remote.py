@@ -173,7 +173,7 @@ def test_nothing_that_lies_beside_the_data_is_run_or_fetched(tmp_path: Path):
     path = zoo.encode(folder / "v.mp4", "libx264", count=12, options=zoo.H264)
     entry = examine(str(path))
     ran = tmp_path / "ran"
-    fetched = origin.place(f"pipe:touch {ran}; cat {path} #x.tar", str(tmp_path / "unused"), 1.0)
+    fetched = origin.place_of(f"pipe:touch {ran}; cat {path} #x.tar", str(tmp_path / "unused"), 1.0)
     origin._addresses.clear()
     for shard in (folder / "shard.tar", Path(fetched)):  # beside the data, and in the folder of what is fetched
         inside = dataclasses.replace(entry, path=f"{shard}::0+{entry.bytes}::a.mp4")

@@ -13,8 +13,8 @@ from PIL import Image
 from motionmae.config import Report
 from motionmae.errors import MotionMAEError
 from motionmae.presets import TINY
-from motionmae.report.comparison import thin
-from motionmae.report.run import about, growth, nearest, read_metrics, trained
+from motionmae.report.comparison import at_most
+from motionmae.report.run import about, growth, nearest_preset, read_metrics, trained
 from motionmae.report.verdict import findings
 from motionmae.tasks import report
 
@@ -69,7 +69,7 @@ def test_a_run_tells_what_made_it(tmp_path):
     assert told["made"] == "2026-01-02 03:04"
     (run / "provenance.json").write_text(json.dumps({"command": "motionmae pretrain tiny", "hardware": "1 x GPU"}))
     assert about(run, presets)["command"] == "motionmae pretrain tiny"
-    assert nearest(presets["pretrain base"], presets) == ("pretrain base", [])
+    assert nearest_preset(presets["pretrain base"], presets) == ("pretrain base", [])
     assert trained(read_metrics(run), {"optim": {"batch": 128}}) == pytest.approx(2 * 10 * 128 / 64)
 
 
@@ -101,7 +101,7 @@ def test_pictures_fit_their_share_of_the_page_and_the_last_is_among_them(tmp_pat
     few = growth(run, most=4 * size)
     assert 2 <= few.count("<img") <= 4
     assert "after step 8" in few
-    assert thin([(float(at), 0.0) for at in range(1000)], 50)[-1] == (999.0, 0.0)
+    assert at_most([(float(at), 0.0) for at in range(1000)], 50)[-1] == (999.0, 0.0)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import torch
 from browsers import CHROMIUM, look
 
 from motionmae.evaluation import comparing
-from motionmae.evaluation.recognition import Labels, measure
+from motionmae.evaluation.recognition import LabelledVideos, measure
 from motionmae.report import evaluation, probing, segmentation
 
 KEYS = segmentation.KEYS
@@ -22,7 +22,7 @@ def examined(folder: Path, classes: int) -> Path:
     guess = [1 if number == 0 else number for number in numbers]
     sure = torch.full((len(numbers), classes), 0.2 / classes)
     sure[range(len(numbers)), guess] += 0.8
-    labels = Labels(
+    labels = LabelledVideos(
         [Path(f"/films/a&b {at}.mp4") for at in range(len(numbers))], numbers, tuple(map(str, range(classes)))
     )
     found = {"views": sure, "forwards": sure, "backwards": sure, "shuffled": sure.roll(1, 1), "one frame": sure}

@@ -17,9 +17,9 @@ from motionmae.data.sampling import (
     dense,
     pretraining_offsets,
     seconds,
-    spread,
     square_boxes,
-    uniform,
+    uniform_clip,
+    uniform_frames,
     views,
 )
 
@@ -53,7 +53,7 @@ def test_short_videos_start_again_or_stay():
 
 @given(st.integers(1, 300), st.integers(1, 30), st.data())
 def test_uniform_takes_one_frame_of_each_part(count: int, steps: int, data: st.DataObject):
-    chosen = uniform(count, steps, [data.draw(draws) for _ in range(steps)])
+    chosen = uniform_frames(count, steps, [data.draw(draws) for _ in range(steps)])
     assert chosen == sorted(chosen)
     assert len(chosen) == steps
     for step, frame in enumerate(chosen):
@@ -61,9 +61,9 @@ def test_uniform_takes_one_frame_of_each_part(count: int, steps: int, data: st.D
 
 
 def test_uniform_middles():
-    assert uniform(100, 4, [0.5] * 4) == [12, 37, 62, 87]
-    assert uniform(2, 4, [0.5] * 4) == [0, 0, 1, 1]
-    assert spread(100, [0, 4, 8, 12, 1, 5, 9, 13], 4, [0.5] * 9) == [12, 37, 62, 87, 13, 38, 63, 88]
+    assert uniform_frames(100, 4, [0.5] * 4) == [12, 37, 62, 87]
+    assert uniform_frames(2, 4, [0.5] * 4) == [0, 0, 1, 1]
+    assert uniform_clip(100, [0, 4, 8, 12, 1, 5, 9, 13], 4, [0.5] * 9) == [12, 37, 62, 87, 13, 38, 63, 88]
 
 
 @given(st.fractions(0.01, 60), st.integers(1, 20), st.sampled_from([Fraction(30000, 1001), Fraction(8)]), draws)

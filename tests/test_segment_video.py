@@ -15,7 +15,7 @@ from scenes import SIDE, SMALL, clip_file, davis_folder, scene
 from motionmae.cli import main
 from motionmae.config import SegmentVideo
 from motionmae.evaluation.masks import read_mask, write_mask
-from motionmae.inference.following import spans
+from motionmae.inference.following import walks
 from motionmae.tasks.segment import video
 from motionmae.tasks.segment.given import given_masks, read_given
 from motionmae.video.reading import read_frames
@@ -153,9 +153,9 @@ def test_a_point_has_places_in_several_frames_beside_masks_and_points_of_others(
 
 def test_each_frame_is_followed_once_from_the_nearest_labelled_one():
     for labelled, count in (([0], 1), ([3], 9), ([0, 8], 9), ([2, 3, 7], 12), ([0, 1, 2], 3)):
-        walked = [time for _, order in spans(labelled, count) for time in order[1:]]
+        walked = [time for _, order in walks(labelled, count) for time in order[1:]]
         assert sorted(walked) == [time for time in range(count) if time not in labelled]
-        for known, order in spans(labelled, count):
+        for known, order in walks(labelled, count):
             assert known[-1] == order[0]
             for time in order:
                 assert abs(time - order[0]) == min(abs(time - each) for each in labelled)

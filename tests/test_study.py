@@ -68,7 +68,7 @@ def test_the_interval_over_seeds_is_students():
     """Three differences 1, 2, 3: mean 2, deviation 1, half-width 4.303 / sqrt(3)."""
     assert comparing.over_seeds([1.0, 2.0, 3.0]) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
     assert comparing.over_seeds([1.0]) is None
-    assert comparing.spread([1.0, 3.0]) == pytest.approx(2**0.5)
+    assert comparing.deviation([1.0, 3.0]) == pytest.approx(2**0.5)
 
 
 def test_the_interval_over_videos_covers_the_truth_as_often_as_it_says():

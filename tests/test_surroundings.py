@@ -19,7 +19,7 @@ from motionmae.data.clips import Clips
 from motionmae.data.loading import Order, loader, within
 from motionmae.data.synthetic import write_videos
 from motionmae.errors import MotionMAEError
-from motionmae.inference.embedding import Plan
+from motionmae.inference.embedding import Layout
 from motionmae.inference.embedding import stream as embed_stream
 from motionmae.inference.views import View, as_views, watch
 from motionmae.models.encoder import VideoEncoder
@@ -132,7 +132,7 @@ def through_views(films):
 
 def through_embedding(films):
     encoder = VideoEncoder(Model(frames=4, size=32, cube=(2, 16, 16), width=48, depth=1, heads=2))
-    plan = Plan("clip", "", "mean", (1,), View(1, 1, "uniform", 1, None, "clamp", 4, 32))
+    plan = Layout("clip", "", "mean", (1,), View(1, 1, "uniform", 1, None, "clamp", 4, 32))
     assert len(list(embed_stream(encoder, films, plan, Compute(workers=1), runs.CPU))) == len(films)
 
 

@@ -31,8 +31,8 @@ from motionmae.data.sampling import (
     dense,
     pretraining_offsets,
     seconds,
-    spread,
     square_boxes,
+    uniform_clip,
     views,
 )
 from motionmae.errors import MotionMAEError
@@ -228,7 +228,7 @@ class Clips(Dataset[Any]):
         """The numbers of the clip's frames."""
         data = self.data
         if data.sampling == "uniform":
-            return spread(len(video), self.offsets, data.stride, draws.parts)
+            return uniform_clip(len(video), self.offsets, data.stride, draws.parts)
         if data.fps is not None:
             fps = Fraction(data.fps).limit_denominator(1001)
             return video.at(seconds(video.duration, self.offsets, fps, draws.start, data.short))
@@ -316,7 +316,9 @@ class Views(Dataset[list[Sample]]):
         """The numbers of each view's frames."""
         data, places = self.data, [(view + 0.5) / self.number for view in range(self.number)]
         if data.sampling == "uniform":
-            return [spread(len(video), self.offsets, data.stride, [place] * len(self.offsets)) for place in places]
+            return [
+                uniform_clip(len(video), self.offsets, data.stride, [place] * len(self.offsets)) for place in places
+            ]
         if data.fps is not None:
             fps = Fraction(data.fps).limit_denominator(1001)
             starts = [

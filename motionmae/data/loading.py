@@ -226,7 +226,7 @@ def _start_worker(worker: int, addresses: Mapping[str, tuple[str, float]], beats
 
     pulse.listen(alive)
     pulse.beat()
-    origin.learn(addresses)
+    origin.inherit(addresses)
     unwrap()
     torch.set_num_threads(1)  # a worker's parallelism is the other workers
     threading.Thread(target=_end_with_parent, daemon=True).start()

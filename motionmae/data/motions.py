@@ -69,7 +69,7 @@ def clip(source: UInt8[Tensor, "t h w c"], motion: str, seed: int, frames: int, 
     return torch.stack(made)
 
 
-def apart(sources: Sequence[Path], tests: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def split_sources(sources: Sequence[Path], tests: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The sources to train on, and those to test on: `tests`, or where none is named every third in the order given."""
     if shared := set(sources) & set(tests):
         raise MotionMAEError(f"--test {min(shared)}: is among the sources to train on too")

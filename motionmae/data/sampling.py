@@ -32,7 +32,7 @@ def dense(count: int, offsets: Sequence[int], draw: float, short: Short) -> list
     return [(start + offset) % count if short == "loop" else min(start + offset, count - 1) for offset in offsets]
 
 
-def uniform(count: int, steps: int, draws: Sequence[float]) -> list[int]:
+def uniform_frames(count: int, steps: int, draws: Sequence[float]) -> list[int]:
     """One frame from each of `steps` equal parts of the video, at the place that its draw in [0, 1) picks.
 
     Temporal segments (Wang et al., 2016, arXiv 1608.00859, section 3.1); draws of 0.5 give the parts' middles. Rising,
@@ -42,10 +42,10 @@ def uniform(count: int, steps: int, draws: Sequence[float]) -> list[int]:
     return [min(int(edge + draw * count / steps), count - 1) for edge, draw in zip(edges, draws, strict=True)]
 
 
-def spread(count: int, offsets: Sequence[int], stride: int, draws: Sequence[float]) -> list[int]:
+def uniform_clip(count: int, offsets: Sequence[int], stride: int, draws: Sequence[float]) -> list[int]:
     """`uniform` over the clip's steps: offset // stride is the part, offset % stride the distance from its frame."""
     steps = [offset // stride for offset in offsets]
-    bases = uniform(count, max(steps) + 1, draws[: max(steps) + 1])
+    bases = uniform_frames(count, max(steps) + 1, draws[: max(steps) + 1])
     return [min(bases[step] + offset % stride, count - 1) for step, offset in zip(steps, offsets, strict=True)]
 
 

@@ -21,7 +21,7 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def spread(values: Sequence[float]) -> float | None:
+def deviation(values: Sequence[float]) -> float | None:
     """The standard deviation (unbiased variance); None of a single value."""
     if len(values) < 2:
         return None
@@ -31,11 +31,11 @@ def spread(values: Sequence[float]) -> float | None:
 
 def over_seeds(differences: Sequence[float]) -> Interval | None:
     """The 95 % interval of the mean of paired differences by Student's t; None of a single one."""
-    deviation = spread(differences)
-    if deviation is None:
+    spread = deviation(differences)
+    if spread is None:
         return None
     freedom = len(differences) - 1
-    half = (_T[freedom - 1] if freedom <= len(_T) else 1.96) * deviation / math.sqrt(len(differences))
+    half = (_T[freedom - 1] if freedom <= len(_T) else 1.96) * spread / math.sqrt(len(differences))
     return mean(differences) - half, mean(differences) + half
 
 

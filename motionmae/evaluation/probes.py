@@ -49,7 +49,7 @@ def leave_out(groups: Sequence[str]) -> list[Fold]:
     return folds
 
 
-def kinds(config: Probe, most: int) -> dict[str, Fit]:
+def fitters(config: Probe, most: int) -> dict[str, Fit]:
     """Each kind of probe as a function from features and labels to the scores of each of its settings; `most` is the
     number of neighbours that there are in any case."""
 
@@ -66,7 +66,7 @@ def kinds(config: Probe, most: int) -> dict[str, Fit]:
             train, labels, test, config.rates, batch_norm, config.epochs, config.seed
         )
 
-    def attentive(train: probing.Part, labels: Tensor, test: probing.Part) -> Scores:
+    def attentive(train: probing.Rows, labels: Tensor, test: probing.Rows) -> Scores:
         rates, width = [rate / 100 for rate in sorted(config.rates)[:5]], train.shape[2]
         heads = next(count for count in (16, 12, 8, 6, 4, 3, 2, 1) if width % count == 0 and width // count >= 16)
         passes = max(1, config.epochs // 5)
@@ -89,7 +89,7 @@ def measure(
     A fold's setting is chosen by its held rows; then it is fitted again on them too. Where there are none, the middle
     setting is taken. `all` has each setting's own top-1, for the curious: nobody may choose by it.
     """
-    fits = kinds(config, min(len(fold.kept) for fold in folds))
+    fits = fitters(config, min(len(fold.kept) for fold in folds))
     answers = torch.cat([labels[fold.test] for fold in folds])
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for kind in config.kinds:
@@ -116,7 +116,7 @@ def _fold(fit: Fit, found: Tensor, labels: Tensor, fold: Fold) -> tuple[Any, Sco
     """The setting that the held rows choose, and every setting's scores of the test."""
 
     def part(rows: Rows) -> Any:
-        return found[rows] if found.ndim == 2 else probing.Part(found, rows)
+        return found[rows] if found.ndim == 2 else probing.Rows(found, rows)
 
     rows = torch.cat((fold.kept, fold.held)).sort().values
     scores = fit(part(rows), labels[rows], part(fold.test))

@@ -24,7 +24,7 @@ CHUNK = 2**25
 
 
 @dataclass(frozen=True)
-class Part:
+class Rows:
     """Some rows of a table that may lie on the disk: only those asked for are read."""
 
     table: Shaped[Tensor, "all k d"]
@@ -139,9 +139,9 @@ def linear_sweep(
 
 
 def attentive_sweep(
-    train: Float[Tensor, "n k d"] | Part,
+    train: Float[Tensor, "n k d"] | Rows,
     labels: Labels,
-    test: Float[Tensor, "m k d"] | Part,
+    test: Float[Tensor, "m k d"] | Rows,
     heads: int,
     rates: Sequence[float],
     epochs: int,

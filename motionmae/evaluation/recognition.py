@@ -18,7 +18,7 @@ from motionmae.library.sources import Videos
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelledVideos:
     """The videos of a test, the number of each one's class, and the classes' names."""
 
     files: list[Path]
@@ -26,7 +26,7 @@ class Labels:
     names: tuple[str, ...]
 
 
-def labelled(videos: Videos, names: Sequence[str], path: str) -> Labels:
+def labelled(videos: Videos, names: Sequence[str], path: str) -> LabelledVideos:
     """Videos with the numbers of their classes in a model's order.
 
     Raises MotionMAEError for videos without classes, for classes that the model does not know, and for names where the
@@ -38,7 +38,7 @@ def labelled(videos: Videos, names: Sequence[str], path: str) -> Labels:
             f"--data.path {path}: a test needs the class of every video: class folders, or a list{which}"
         )
     numbers, names = number(videos.labels, names)
-    return Labels(videos.paths, numbers, tuple(names))
+    return LabelledVideos(videos.paths, numbers, tuple(names))
 
 
 def measure(
@@ -76,7 +76,7 @@ def summary(figures: dict[str, Any]) -> str:
     return f"{text}\ntop-1 of one view with its frames {orders}" if orders else text
 
 
-def write_predictions(path: Path, probabilities: Float[Tensor, "n classes"], labels: Labels) -> None:
+def write_predictions(path: Path, probabilities: Float[Tensor, "n classes"], labels: LabelledVideos) -> None:
     """A CSV: video, its class, the likeliest class, and the probability of each class under the class's name."""
     rows: list[list[Any]] = [["video", "label", "prediction", *labels.names]]
     best = probabilities.argmax(1).tolist()

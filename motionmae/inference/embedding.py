@@ -39,7 +39,7 @@ Vectors = dict[int, Tensor]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Layout:
     """What a row stands for and what its vector is: every number settled."""
 
     every: str
@@ -53,8 +53,8 @@ class Plan:
         """The rows of an opened video, or the clips whose mean is its row."""
         if self.every in ("clip", "video"):
             return windows.end_to_end(video, self.views)
-        every = windows.seconds(self.every, "--every")
-        long = windows.seconds(self.window, "--window") if self.window else every
+        every = windows.parse_seconds(self.every, "--every")
+        long = windows.parse_seconds(self.window, "--window") if self.window else every
         parts = windows.spans(Fraction(video.duration), every, long)
         return [Window(*part, windows.inside(video, part, self.views)) for part in parts]
 
@@ -87,7 +87,7 @@ class Embedding:
         return self.vectors[max(self.vectors)]
 
 
-class Piece(NamedTuple):
+class Chunk(NamedTuple):
     """A few clips of the video of this number, uint8 [b crops c t s s]; or, without any, its end."""
 
     place: int
@@ -96,33 +96,33 @@ class Piece(NamedTuple):
     reason: str = ""
 
 
-class Stream(IterableDataset[Piece]):
+class Stream(IterableDataset[Chunk]):
     """All clips of all videos, a few at a time; each worker reads its own videos, in order."""
 
-    def __init__(self, files: Sequence[Path], plan: Plan, batch: int):
-        self.files, self.plan, self.batch = list(files), plan, batch
+    def __init__(self, files: Sequence[Path], layout: Layout, batch: int):
+        self.files, self.layout, self.batch = list(files), layout, batch
 
     @property
     def nbytes(self) -> int:
         """Of the pixels of a piece, at most."""
-        views = self.plan.views
+        views = self.layout.views
         return max(self.batch, views.crops) * views.frames * 3 * views.size**2
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[Chunk]:
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for index in range(first, len(self.files), step):
             reason = ""
             try:
                 with open_video(self.files[index]) as video:
-                    for part, clips in windows.clips(video, self.plan.windows(video), self.plan.views, self.batch):
-                        yield Piece(index, part, clips)
+                    for part, clips in windows.clips(video, self.layout.windows(video), self.layout.views, self.batch):
+                        yield Chunk(index, part, clips)
             except VideoError as error:
                 reason = error.reason
-            yield Piece(index, [], None, reason)
+            yield Chunk(index, [], None, reason)
 
 
-def plan_of(
+def layout_of(
     path: str | Path,
     heads: int | None = None,
     every: str = "clip",
@@ -130,8 +130,8 @@ def plan_of(
     pool: Pooling = "mean",
     layers: Sequence[int] = (),
     views: Viewing | None = None,
-) -> tuple[VideoEncoder, Plan]:
-    """The encoder of a checkpoint, in eval mode on the CPU, and the plan that its own sampling makes of the wishes.
+) -> tuple[VideoEncoder, Layout]:
+    """The encoder of a checkpoint, in eval mode on the CPU, and the layout that its own sampling makes of the wishes.
 
     Raises MotionMAEError where the checkpoint cannot be read, or a wish is out of range.
     """
@@ -140,68 +140,68 @@ def plan_of(
     found = read(path, heads)
     encoder = load(path, heads=heads)
     settled = settle(views or Viewing(clips=1, crops=1), found.config, found.model)
-    return encoder, checked(encoder, Plan(every, window, pool, tuple(layers), settled))
+    return encoder, checked(encoder, Layout(every, window, pool, tuple(layers), settled))
 
 
-def checked(encoder: VideoEncoder, plan: Plan) -> Plan:
-    """The plan with the layers named. Raises MotionMAEError, naming the option, for what cannot be."""
+def checked(encoder: VideoEncoder, layout: Layout) -> Layout:
+    """The layout with the layers named. Raises MotionMAEError, naming the option, for what cannot be."""
     depth = len(encoder.blocks)
-    for layer in plan.layers:
+    for layer in layout.layers:
         if not 0 <= layer <= depth:
             raise MotionMAEError(f"--layers {layer}: the encoder has the layers 0 to {depth}")
-    if plan.every not in ("clip", "video"):
-        windows.seconds(plan.every, "--every")
-    elif plan.window:
-        raise MotionMAEError(f"--window {plan.window}: needs --every in seconds, it is {plan.every!r}")
-    if plan.window:
-        windows.seconds(plan.window, "--window")
-    if plan.every == "video" and plan.pool == "none":
+    if layout.every not in ("clip", "video"):
+        windows.parse_seconds(layout.every, "--every")
+    elif layout.window:
+        raise MotionMAEError(f"--window {layout.window}: needs --every in seconds, it is {layout.every!r}")
+    if layout.window:
+        windows.parse_seconds(layout.window, "--window")
+    if layout.every == "video" and layout.pool == "none":
         raise MotionMAEError("--pool none: keeps the tokens of clips; --every video asks for one vector a video")
-    return Plan(plan.every, plan.window, plan.pool, tuple(sorted(set(plan.layers))) or (depth,), plan.views)
+    return Layout(layout.every, layout.window, layout.pool, tuple(sorted(set(layout.layers))) or (depth,), layout.views)
 
 
 @torch.inference_mode()
 def vectors_of(
-    encoder: VideoEncoder, clips: UInt8[Tensor, "b crops c t s s"], plan: Plan, here: Runtime
+    encoder: VideoEncoder, clips: UInt8[Tensor, "b crops c t s s"], layout: Layout, here: Runtime
 ) -> dict[int, Float[Tensor, "b ..."]]:
     """For each layer a vector a clip, the mean over its crops; each layer's tokens pass the encoder's last norm."""
     crops = clips.shape[1]
     batch = clips.flatten(0, 1).to(here.device)
     slots = clip_grid(batch, encoder.config.cube)[0]
     with here.autocast():
-        found = [pooled(tokens.float(), plan.pool, slots) for tokens in encoder(batch, layers=plan.layers)]
+        found = [pooled(tokens.float(), layout.pool, slots) for tokens in encoder(batch, layers=layout.layers)]
     means = (value.unflatten(0, (-1, crops)).mean(1).cpu() for value in found)
-    return dict(zip(plan.layers, means, strict=True))
+    return dict(zip(layout.layers, means, strict=True))
 
 
 def stream(
-    encoder: VideoEncoder, files: Sequence[Path], plan: Plan, compute: Compute, here: Runtime
+    encoder: VideoEncoder, files: Sequence[Path], layout: Layout, compute: Compute, here: Runtime
 ) -> Iterator[tuple[int, Embedding]]:
     """The videos' rows and vectors, each video when it is done, with its number. Videos are decoded ahead."""
     workers = min(compute.workers, len(files))
-    pieces = watched(Stream(files, plan, compute.batch), workers, 2, 1, "--compute.workers", batch_size=None)
+    pieces = watched(Stream(files, layout, compute.batch), workers, 2, 1, "--compute.workers", batch_size=None)
     open_: dict[int, tuple[list[Window], dict[int, list[Tensor]]]] = {}
     for piece in pieces:
-        seen, parts = open_.setdefault(piece.place, ([], {layer: [] for layer in plan.layers}))
+        seen, parts = open_.setdefault(piece.place, ([], {layer: [] for layer in layout.layers}))
         if piece.clips is not None:
-            for layer, value in vectors_of(encoder, piece.clips, plan, here).items():
+            for layer, value in vectors_of(encoder, piece.clips, layout, here).items():
                 parts[layer].append(value)
             seen += piece.windows
             continue
         del open_[piece.place]
         vectors = {layer: torch.cat(values) for layer, values in parts.items() if values}
-        yield piece.place, _joined(remote.shown(files[piece.place]), seen, vectors, plan, piece.reason)
+        yield piece.place, _joined(remote.shown(files[piece.place]), seen, vectors, layout, piece.reason)
 
 
-def embed_all(files: Sequence[Path], encoder: VideoEncoder, plan: Plan, compute: Compute) -> list[Embedding]:
+def embed_all(files: Sequence[Path], encoder: VideoEncoder, layout: Layout, compute: Compute) -> list[Embedding]:
     """The embeddings of some videos in their order, on the device that `compute` chooses on this machine."""
     here = start_for(compute)
-    found = dict(stream(encoder.to(here.device), files, plan, compute, here))
+    found = dict(stream(encoder.to(here.device), files, layout, compute, here))
     return [found[place] for place in range(len(files))]
 
 
-def _joined(video: str, seen: list[Window], vectors: Vectors, plan: Plan, reason: str) -> Embedding:
-    if seen and plan.every == "video":
+def _joined(video: str, seen: list[Window], vectors: Vectors, layout: Layout, reason: str) -> Embedding:
+    if seen and layout.every == "video":
         numbers = sorted({number for window in seen for number in window.frames})
         row = Row(video, float(seen[0].start), float(seen[-1].end), numbers)
         return Embedding([row], {layer: value.mean(0, keepdim=True) for layer, value in vectors.items()}, reason)
@@ -228,12 +228,12 @@ def embed(
     Raises VideoError where the video cannot be read to its end.
     """
     if not isinstance(encoder, VideoEncoder):
-        encoder, plan = plan_of(os.fspath(encoder), None, every, window, pool, layers, views)
+        encoder, layout = layout_of(os.fspath(encoder), None, every, window, pool, layers, views)
     else:
         settled = settle(views or Viewing(clips=1, crops=1), {}, encoder.config)
-        plan = checked(encoder, Plan(every, window, pool, tuple(layers), settled))
+        layout = checked(encoder, Layout(every, window, pool, tuple(layers), settled))
     here = Runtime(encoder.pixel_mean.device, None)
-    _, found = next(stream(encoder, [Path(path)], plan, Compute(batch=batch, workers=0), here))
+    _, found = next(stream(encoder, [Path(path)], layout, Compute(batch=batch, workers=0), here))
     if found.reason:
         raise VideoError(path, found.reason)
     return found

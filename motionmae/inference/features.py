@@ -31,7 +31,7 @@ COLUMNS = [column.name for column in fields(Row)]
 
 
 @dataclass(frozen=True)
-class Features:
+class Embeddings:
     """A table: `vectors` of each layer, [n d] or [n tokens d], beside their `rows`; `about` says what made them."""
 
     about: dict[str, Any]
@@ -101,7 +101,7 @@ def parts(folder: Path, count: int) -> Iterator[tuple[list[Row], dict[int, np.nd
             yield rows, {int(name): content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
 
 
-def join(folder: Path, count: int, out: Path, about: dict[str, Any]) -> int:
+def join_table(folder: Path, count: int, out: Path, about: dict[str, Any]) -> int:
     """All parts as the table, which gets its name when it is whole; the parts go. Returns the number of rows.
 
     Parquet and .npy are written part by part: little memory however many rows. Raises MotionMAEError where no video
@@ -119,7 +119,7 @@ def join(folder: Path, count: int, out: Path, about: dict[str, Any]) -> int:
             _write_parquet(aside, chunks, about)
         elif out.suffix == ".npy":
             _write_npy(aside, chunks, shapes, len(rows))
-            write_text(beside(out), json.dumps({"about": about, "rows": [asdict(row) for row in rows]}))
+            write_text(rows_beside(out), json.dumps({"about": about, "rows": [asdict(row) for row in rows]}))
         else:
             kept: dict[int, list[np.ndarray]] = {}
             for _, vectors in chunks:
@@ -130,12 +130,12 @@ def join(folder: Path, count: int, out: Path, about: dict[str, Any]) -> int:
     return len(rows)
 
 
-def beside(out: Path) -> Path:
+def rows_beside(out: Path) -> Path:
     """Where the rows of a .npy table lie."""
     return out.with_suffix(".json")
 
 
-def read_features(path: str | os.PathLike[str]) -> Features:
+def read_features(path: str | os.PathLike[str]) -> Embeddings:
     """A table of motionmae embed, of any of its kinds; rows without vectors (they say why) are left out.
 
     Raises MotionMAEError where the file is none.
@@ -245,7 +245,7 @@ def _layer(name: str, about: dict[str, Any]) -> int:
     return int(name.removeprefix("vector_")) if name != "vector" else int(about["layers"][0])
 
 
-def _read_parquet(path: Path) -> Features:
+def _read_parquet(path: Path) -> Embeddings:
     arrow = _arrow(path)
     try:
         table = arrow.parquet.read_table(str(path))
@@ -259,30 +259,30 @@ def _read_parquet(path: Path) -> Features:
         if name.startswith("vector"):
             flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             vectors[_layer(name, about)] = flat.reshape(len(rows), *about["shape"])
-    return Features(about, rows, vectors)
+    return Embeddings(about, rows, vectors)
 
 
-def _read_npz(path: Path) -> Features:
+def _read_npz(path: Path) -> Embeddings:
     with np.load(path, allow_pickle=False) as content:
         found = json.loads(str(content["features"]))
         vectors = {name: content[name] for name in content.files if name.startswith("vector")}
     return _features(found, vectors)
 
 
-def _read_safetensors(path: Path) -> Features:
+def _read_safetensors(path: Path) -> Embeddings:
     with safe_open(str(path), "np") as content:
         found = json.loads((content.metadata() or {})["features"])
         return _features(found, {name: content.get_tensor(name) for name in content.keys()})  # noqa: SIM118
 
 
-def _read_npy(path: Path) -> Features:
-    found = json.loads(beside(path).read_text())
+def _read_npy(path: Path) -> Embeddings:
+    found = json.loads(rows_beside(path).read_text())
     return _features(found, {"vector": np.load(path, mmap_mode="r", allow_pickle=False)})
 
 
-def _features(found: dict[str, Any], vectors: dict[str, np.ndarray]) -> Features:
+def _features(found: dict[str, Any], vectors: dict[str, np.ndarray]) -> Embeddings:
     about, rows = found["about"], [Row(**row) for row in found["rows"]]
-    return Features(about, rows, {_layer(name, about): value for name, value in vectors.items()})
+    return Embeddings(about, rows, {_layer(name, about): value for name, value in vectors.items()})
 
 
 _READ = {".parquet": _read_parquet, ".npz": _read_npz, ".safetensors": _read_safetensors, ".npy": _read_npy}

@@ -20,7 +20,7 @@ from motionmae.config import Features
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import VOID
 from motionmae.inference.propagation import carry, harden, heat, match, peaks, propagate, soften
-from motionmae.inference.sequence import Frames, Settings, Source, features_of, input_size
+from motionmae.inference.sequence import Film, Settings, Source, features_of, input_size
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Found:
     points: Float[Tensor, "p 3"] | None
 
 
-def check_mask(mask: UInt8[np.ndarray, "h w"], frames: Frames, name: str, empty: bool = False) -> None:
+def check_mask(mask: UInt8[np.ndarray, "h w"], frames: Film, name: str, empty: bool = False) -> None:
     """Raises where a mask differs from the frames in size, or holds no object and may not be `empty`."""
     if mask.shape != (frames.height, frames.width):
         raise MotionMAEError(
@@ -50,7 +50,7 @@ def check_mask(mask: UInt8[np.ndarray, "h w"], frames: Frames, name: str, empty:
         raise MotionMAEError(f"{name} holds no object: all of its pixels are background")
 
 
-def spans(labelled: Iterable[int], count: int) -> Iterator[tuple[list[int], range]]:
+def walks(labelled: Iterable[int], count: int) -> Iterator[tuple[list[int], range]]:
     """How `count` frames are walked through from the labelled ones: forward from each, then backward from each.
 
     Yields the labelled frames that were reached so far in that direction, and the frames to follow from the last of
@@ -69,7 +69,7 @@ def spans(labelled: Iterable[int], count: int) -> Iterator[tuple[list[int], rang
 
 @torch.inference_mode()
 def follow(
-    frames: Frames, given: Mapping[int, Labels], source: Source, features: Features, settings: Settings
+    frames: Film, given: Mapping[int, Labels], source: Source, features: Features, settings: Settings
 ) -> Iterator[Found]:
     """The labels of all frames, each once, from those of the frames `given`, both ways in time.
 
@@ -85,7 +85,7 @@ def follow(
     for time, labels in given.items():
         yield Found(time, labels.mask, sure(labels.points))
     if source.name == "copy":
-        for known, order in spans(given, frames.count):
+        for known, order in walks(given, frames.count):
             labels = given[known[-1]]
             yield from (Found(time, labels.mask, sure(labels.points)) for time in order[1:])
         return
@@ -93,7 +93,7 @@ def follow(
     grid = size[0] // source.stride(features), size[1] // source.stride(features)
     coded = Code(frames, given.values(), grid)
     labelled = dict(zip(given, features_of(frames, list(given), size, source, features), strict=True))
-    for known, order in spans(given, frames.count):
+    for known, order in walks(given, frames.count):
         if len(order) == 1:
             continue
         start = torch.stack([coded.soft(given[time]) for time in known]).to(source.runtime.device)
@@ -120,7 +120,7 @@ class Code:
     The objects are those of all labelled frames; their numbers may have gaps. Void is background.
     """
 
-    def __init__(self, frames: Frames, given: Iterable[Labels], grid: tuple[int, int]):
+    def __init__(self, frames: Film, given: Iterable[Labels], grid: tuple[int, int]):
         self.size, self.grid = (frames.height, frames.width), grid
         self.cell = torch.tensor([frames.width / grid[1], frames.height / grid[0]])  # pixels in a cell, x and y
         masks = [labels.mask for labels in given if labels.mask is not None]
@@ -156,7 +156,7 @@ class Code:
 
 
 @torch.inference_mode()
-def pace(frames: Frames, labels: Labels, source: Source, features: Features, settings: Settings) -> float:
+def pace(frames: Film, labels: Labels, source: Source, features: Features, settings: Settings) -> float:
     """Seconds that following takes for a frame, measured on the first one with a full context."""
     if source.name == "copy":
         return 0.0

@@ -46,7 +46,7 @@ RGB_PATCH = 16
 
 
 @dataclass(frozen=True)
-class Frames:
+class Film:
     """A video: `read` gives RGB frames uint8 [t h w c] at any indices below `count`."""
 
     read: Callable[[Sequence[int]], UInt8[Tensor, "t h w c"]]
@@ -55,7 +55,7 @@ class Frames:
     width: int
 
 
-def open_folder(out: Path, config: SegmentDavis | SegmentVideo, settings: Settings, made: Sequence[str]) -> None:
+def claim_folder(out: Path, config: SegmentDavis | SegmentVideo, settings: Settings, made: Sequence[str]) -> None:
     """A folder for results, with their config.json; what an earlier run `made` there (patterns) is removed.
 
     Raises MotionMAEError for a folder that holds anything, but no earlier run's config.json: its files are not ours.
@@ -74,14 +74,14 @@ def open_folder(out: Path, config: SegmentDavis | SegmentVideo, settings: Settin
     write_json(about, asdict(config) | {"resolved": asdict(settings)})
 
 
-def image_frames(paths: Sequence[Path]) -> Frames:
+def image_frames(paths: Sequence[Path]) -> Film:
     """Image files as a video; reading raises where one is broken or of another size than the first."""
     height, width = read_images(paths[:1]).shape[1:3]
 
     def read(times: Sequence[int]) -> UInt8[Tensor, "t h w c"]:
         return torch.from_numpy(read_images([paths[time] for time in times], (height, width)))
 
-    return Frames(read, len(paths), height, width)
+    return Film(read, len(paths), height, width)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def input_size(height: int, width: int, settings: Settings, patch: int) -> tuple
 
 @torch.inference_mode()
 def features_of(
-    frames: Frames, order: Sequence[int], size: tuple[int, int], source: Source, features: Features
+    frames: Film, order: Sequence[int], size: tuple[int, int], source: Source, features: Features
 ) -> Iterator[Float[Tensor, "h w d"]]:
     """The features of the frames `order`, read and encoded a few at a time."""
     check(features, "features")

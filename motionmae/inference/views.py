@@ -16,7 +16,7 @@ from motionmae.config import Compute, Data, Model, Sampling, Short, Viewing, che
 from motionmae.data.clips import Views
 from motionmae.data.loading import loader
 from motionmae.errors import MotionMAEError
-from motionmae.evaluation.recognition import Labels, measure
+from motionmae.evaluation.recognition import LabelledVideos, measure
 from motionmae.models.classifier import Classifier
 from motionmae.progress import Progress
 from motionmae.runtime import Runtime
@@ -154,9 +154,9 @@ class Examined:
     mistakes: list[tuple[str, Shaped[Tensor, "c t h w"]]]
 
 
-def examine(
+def examine_classifier(
     classifier: Classifier,
-    labels: Labels,
+    labels: LabelledVideos,
     view: View,
     compute: Compute,
     here: Runtime,
@@ -174,7 +174,7 @@ def examine(
 
 
 def worst(
-    dataset: Views, probabilities: Float[Tensor, "n classes"], labels: Labels, count: int
+    dataset: Views, probabilities: Float[Tensor, "n classes"], labels: LabelledVideos, count: int
 ) -> list[tuple[str, Shaped[Tensor, "c t h w"]]]:
     """The mistakes of which the model was surest: a sentence and the middle view of each."""
     sure, guess = probabilities.max(1)

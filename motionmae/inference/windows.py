@@ -13,7 +13,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from motionmae.data.sampling import crop, square_boxes, uniform
+from motionmae.data.sampling import crop, square_boxes, uniform_frames
 from motionmae.errors import MotionMAEError
 from motionmae.inference.views import View
 from motionmae.video.frames import Frames
@@ -31,7 +31,7 @@ class Window:
     frames: list[int]
 
 
-def seconds(text: str, option: str) -> Fraction:
+def parse_seconds(text: str, option: str) -> Fraction:
     """Seconds from words such as 1s, 0.5s or 2. Raises MotionMAEError, naming the option."""
     try:
         value = Fraction(text.strip().removesuffix("s"))
@@ -54,7 +54,7 @@ def inside(video: Frames, span: Span, view: View) -> list[int]:
     last = max(first, min(last, len(video) - 1))
     frames, stride = view.frames, view.stride
     if view.sampling == "uniform":
-        return [first + place for place in uniform(last - first + 1, frames, [0.5] * frames)]
+        return [first + place for place in uniform_frames(last - first + 1, frames, [0.5] * frames)]
     if view.fps is not None:
         middle, fps = (span[0] + span[1]) / 2, Fraction(view.fps).limit_denominator(1001)
         begin = max(Fraction(0), min(middle - frames / fps / 2, video.duration - frames / fps))

@@ -76,7 +76,7 @@ def spread(
 
 
 def _task(function: Callable[..., Any], told: Mapping[str, tuple[str, float]], chunk: Any, *shared: Any) -> Any:
-    origin.learn(told)
+    origin.inherit(told)
     return function(chunk, *shared)
 
 

@@ -35,7 +35,7 @@ class Share(NamedTuple):
 ALL = Share()
 
 
-def share(part: str) -> Share:
+def parse_share(part: str) -> Share:
     """The share that a word such as 3/64 names; of the empty word, all. Raises MotionMAEError for any other."""
     found = re.fullmatch(r"([0-9]+)/([0-9]+)", part or "1/1")
     job, jobs = (int(found[1]), int(found[2])) if found else (0, 0)
@@ -44,7 +44,7 @@ def share(part: str) -> Share:
     return Share(job - 1, jobs)
 
 
-def beside(out: str | os.PathLike[str]) -> Path:
+def parts_beside(out: str | os.PathLike[str]) -> Path:
     """The folder of the parts of what will be `out`."""
     return Path(f"{os.fspath(out)}.parts")
 
@@ -66,11 +66,11 @@ class Manifest:
     def part(self, job: int, whole: bool = True) -> Path:
         """Where a job writes its part, or what it has of it before it has ended."""
         name = f"{job + 1:05d}-of-{self.mine.jobs:05d}{'' if whole else '.begun'}{Path(self.out).suffix}"
-        return beside(self.out) / name
+        return parts_beside(self.out) / name
 
     def known(self) -> list[Entry]:
         """The entries that are there: of the manifest, and of all parts, whole or begun."""
-        files = sorted(beside(self.out).glob(f"[0-9]*{Path(self.out).suffix}"))
+        files = sorted(parts_beside(self.out).glob(f"[0-9]*{Path(self.out).suffix}"))
         there = [Path(self.out)] if os.path.exists(self.out) else []
         return [entry for file in [*there, *files] for entry in read_manifest(file, self.start)]
 
@@ -91,7 +91,7 @@ class Manifest:
     def join(self) -> list[Entry]:
         """Make one manifest of the parts, sorted by path; the parts go. Returns its entries."""
         found: list[Entry] = []
-        with joining(beside(self.out), Path(self.out)) as aside:
+        with joining(parts_beside(self.out), Path(self.out)) as aside:
             for job in range(self.mine.jobs):
                 found += read_manifest(self.part(job), self.start)
             write_manifest(aside, sorted(found, key=lambda entry: entry.path), self.start)

@@ -129,7 +129,7 @@ class _Worker:
 
 def _serve(function: Callable[[Any], Any], pipe: Connection, addresses: Mapping[str, tuple[str, float]]) -> None:
     """Answer items until the pipe closes; what libraries print is dropped, and Ctrl-C is the parent's affair."""
-    origin.learn(addresses)
+    origin.inherit(addresses)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     pipe.send(_Started())

@@ -66,11 +66,11 @@ def distant(path: str, folder: str, most: float) -> list[tuple[str, str]]:
     listed. Raises MotionMAEError where that fails, or where `most` bytes of shards are too few to work with.
     """
     wanted = origin.addresses(path)
-    text = origin.beside(wanted[0], INDEX)
+    text = origin.text_beside(wanted[0], INDEX)
     try:
         index = json.loads(text) if text else {}
         sizes = [about["bytes"] for about in index.values()]
-        rows = [row for address in wanted for row in _distant(address, origin.place(address, folder, most), index)]
+        rows = [row for address in wanted for row in _distant(address, origin.place_of(address, folder, most), index)]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise MotionMAEError(f"--data.path {path}: the {INDEX} beside the shards is not one ({error!r})") from error
     needed = 2 * origin.WINDOW * max(sizes, default=0)

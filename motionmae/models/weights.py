@@ -151,7 +151,7 @@ def read(
 def _converted(foreign: Foreign, told: Told) -> Checkpoint:
     if transformers.is_transformers(foreign):
         return transformers.convert(foreign, told)
-    return images.convert(foreign, told) if images.is_image(foreign) else videomae.convert(foreign, told)
+    return images.convert(foreign, told) if images.is_of_images(foreign) else videomae.convert(foreign, told)
 
 
 def _is_ours(file: Path) -> bool:

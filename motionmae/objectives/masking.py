@@ -38,7 +38,7 @@ def frame(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: fl
     return _ranks(noise.uniform(keys, grid[0], MASK_STREAM)).repeat_interleave(grid[1] * grid[2], dim=1)
 
 
-def motion(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: float) -> Scores:
+def moving(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: float) -> Scores:
     """Tokens drawn without replacement with probability proportional to energy ** weight.
 
     Gumbel noise on log-weights, the highest taken (Efraimidis and Spirakis, 2006, doi 10.1016/j.ipl.2005.11.003).
@@ -70,7 +70,7 @@ KINDS: dict[MaskKind, Callable[[Int[Tensor, " b"], Grid, Scores | None, float], 
     "tube": tube,
     "random": random,
     "frame": frame,
-    "motion": motion,
+    "motion": moving,
     "motion-tube": motion_tube,
     "motion-half": motion_half,
     "motion-half-tube": motion_half_tube,

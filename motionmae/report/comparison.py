@@ -76,7 +76,7 @@ def compare(folders: Sequence[Path]) -> list[str]:
     return [*sections, page.section("Config" if len(folders) == 1 else "What differs", told)]
 
 
-def thin(points: page.Points, most: int = MOST) -> page.Points:
+def at_most(points: page.Points, most: int = MOST) -> page.Points:
     """At most so many points, evenly taken, the last among them."""
     every = max(1, -(-len(points) // most))
     return list(points)[::-1][::every][::-1]
@@ -128,7 +128,7 @@ def _verdict(runs: Runs, folders: Sequence[Path]) -> list[Finding]:
 
 
 def _chart(name: str, runs: Runs, most: int, trivial: bool = False) -> str:
-    lines = {run: thin(curve(found, name), most) for run, found in runs.items()}
+    lines = {run: at_most(curve(found, name), most) for run, found in runs.items()}
     lines = {run: points for run, points in lines.items() if points}
     if trivial and lines:
         ends = [points[0][0] for points in lines.values()], [points[-1][0] for points in lines.values()]

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from motionmae.evaluation import comparing
-from motionmae.evaluation.recognition import Labels, write_predictions
+from motionmae.evaluation.recognition import LabelledVideos, write_predictions
 from motionmae.files import write_image, write_json, write_text
 from motionmae.report import page
 from motionmae.report.page import Finding
@@ -28,7 +28,7 @@ def write(
     folder: Path,
     figures: dict[str, Any],
     probabilities: Float[Tensor, "n classes"],
-    labels: Labels,
+    labels: LabelledVideos,
     mistakes: Sequence[tuple[str, Shaped[Tensor, "c t h w"]]],
     about: Mapping[str, str] | None = None,
 ) -> None:
@@ -123,7 +123,9 @@ def _classes(figures: dict[str, Any]) -> str:
     return page.section("Classes, the hardest first", page.part("bars", ("class", "accuracy", "videos"), shown))
 
 
-def _wrong(folder: Path, probabilities: Float[Tensor, "n classes"], labels: Labels) -> dict[str, list[list[str]]]:
+def _wrong(
+    folder: Path, probabilities: Float[Tensor, "n classes"], labels: LabelledVideos
+) -> dict[str, list[list[str]]]:
     """Behind each pair of classes, as "row,column": names and places of the videos so mistaken, the surest first."""
     sure, guess = probabilities.max(1)
     wrong = (guess != torch.tensor(labels.numbers)).nonzero()[:, 0]
@@ -144,7 +146,7 @@ def _confusions(figures: dict[str, Any], folder: Path, wrong: dict[str, list[lis
         rows = [list(zip(*pair, strict=True)) for pair in zip(table.tolist(), shares, strict=True)]
         parts = [page.text(words), page.part("heat", names, rows, wrong)]
     else:
-        write_image(folder / "confusion.png", Image.fromarray(heat(table).numpy()))
+        write_image(folder / "confusion.png", Image.fromarray(heat_map(table).numpy()))
         words += " Both are in the order of the model."
         parts = [page.part("heat_picture", names, page.inline(folder / "confusion.png"), words, wrong)]
     mistaken = table - table.diagonal().diag()
@@ -156,7 +158,7 @@ def _confusions(figures: dict[str, Any], folder: Path, wrong: dict[str, list[lis
     return page.section("Confusions", *parts)
 
 
-def heat(table: Int[Tensor, "true predicted"], side: int = 480) -> UInt8[Tensor, "rows columns 3"]:
+def heat_map(table: Int[Tensor, "true predicted"], side: int = 480) -> UInt8[Tensor, "rows columns 3"]:
     """A confusion matrix as a picture: each cell's share of its row, from white to blue."""
     share = table / table.sum(1, keepdim=True).clamp_min(1)
     times = max(1, side // len(table))

@@ -77,7 +77,7 @@ def about(folder: Path, presets: Mapping[str, Any]) -> dict[str, str]:
     kept = max(folder.glob("checkpoints/step-*"), default=None)
     told["checkpoint"] = str(kept) if kept else "none is saved"
     if config and presets:
-        name, differing = nearest(config, presets)
+        name, differing = nearest_preset(config, presets)
         told["config"] = f"preset {name}" + (f" with {', '.join(differing)}" if differing else ", unchanged")
     return told
 
@@ -99,7 +99,7 @@ def flat(settings: Any, name: str = "") -> dict[str, str]:
     return {name[1:]: json.dumps(settings)}
 
 
-def nearest(config: Mapping[str, Any], presets: Mapping[str, Any]) -> tuple[str, list[str]]:
+def nearest_preset(config: Mapping[str, Any], presets: Mapping[str, Any]) -> tuple[str, list[str]]:
     """The preset with the fewest differences from a config, and those, as option value."""
     ours = flat(config)
 

@@ -156,7 +156,7 @@ def _mean(values: Sequence[float], tell: Callable[[float], str], spread: bool = 
     """The mean, with `spread` and the deviation of two values or more beside it."""
     if not values:
         return ""
-    deviation = comparing.spread(values)
+    deviation = comparing.deviation(values)
     return tell(comparing.mean(values)) + (f" ± {deviation:.1f}" if spread and deviation is not None else "")
 
 

@@ -48,17 +48,17 @@ def run(config: Demo) -> None:
     """Render, pretrain on appearance alone and on both, measure beside the untrained encoder, report."""
     check(config)
     begun, out = time.perf_counter(), Path(config.out)
-    render(config, out)
+    make_videos(config, out)
     settings = study_of(config, out)
     study.run(settings)
     rows = {arm: read_json(Path(settings.results) / f"{arm}-{config.seed}.json") for arm in ARMS}
     elapsed = clock(time.perf_counter() - begun)
-    write_text(out / "report.html", report(config, settings.base, rows, elapsed, out))
+    write_text(out / "report.html", write_page(config, settings.base, rows, elapsed, out))
     print(as_text(rows))
     print(f"\n{elapsed} in all. The report: {out / 'report.html'}")
 
 
-def render(config: Demo, out: Path) -> None:
+def make_videos(config: Demo, out: Path) -> None:
     """Write the videos to learn from, those to test on, and the sequences with masks; what is there is kept."""
     for split, count, seed in (("train", config.videos, 1), ("test", config.tests, 2)):
         made = write_videos(out / "videos", split, count, seed=seed)
@@ -103,7 +103,7 @@ def study_of(config: Demo, out: Path) -> Study:
     )
 
 
-def numbers(row: dict[str, Any]) -> list[float]:
+def in_percent(row: dict[str, Any]) -> list[float]:
     """A row of the table, in percent."""
     probed = [row["probe"][kind][pool]["top1"] for kind, pool in COLUMNS.values()]
     return [100 * value for value in (*probed, *(row["davis"][name] for name in SCORES))]
@@ -113,30 +113,30 @@ def gains(rows: dict[str, Any]) -> list[str]:
     """What motion adds, in points: for the probes with the 95 % interval over test videos."""
     told = []
     for (kind, pool), both, alone in zip(
-        COLUMNS.values(), numbers(rows["both"]), numbers(rows["appearance"]), strict=False
+        COLUMNS.values(), in_percent(rows["both"]), in_percent(rows["appearance"]), strict=False
     ):
         left, right = ([rows[arm]["probe"][kind][pool]["right"]] for arm in ("both", "appearance"))
         low, high = over_videos(left, right)
         told.append(f"{both - alone:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
-    scores = zip(numbers(rows["both"])[3:], numbers(rows["appearance"])[3:], strict=True)
+    scores = zip(in_percent(rows["both"])[3:], in_percent(rows["appearance"])[3:], strict=True)
     return told + [f"{both - alone:+.1f}" for both, alone in scores]
 
 
-def table(rows: dict[str, Any]) -> list[list[str]]:
+def table_of(rows: dict[str, Any]) -> list[list[str]]:
     """The table's rows as text: chance, the three encoders, and what motion adds."""
     chance = ["chance", *[f"{100 / len(MOTIONS):.1f}"] * 3, "", "", ""]
-    cells = [[arm, *(f"{value:.1f}" for value in numbers(row))] for arm, row in rows.items()]
+    cells = [[arm, *(f"{value:.1f}" for value in in_percent(row))] for arm, row in rows.items()]
     return [chance, *cells, ["both − appearance", *gains(rows)]]
 
 
-def report(config: Demo, base: Pretrain, rows: dict[str, Any], elapsed: str, out: Path) -> str:
+def write_page(config: Demo, base: Pretrain, rows: dict[str, Any], elapsed: str, out: Path) -> str:
     """The page."""
     header = ("in percent", *COLUMNS, "J&F", "J", "F")
     both = out / "runs" / f"both-{config.seed}"
     parts = [
         page.section(
             "What the frozen encoder knows",
-            page.table(header, table(rows), strong=[3]),
+            page.table(header, table_of(rows), strong=[3]),
             page.text(
                 f"Accuracy over {len(MOTIONS)} motions ({', '.join(MOTIONS)}) on {config.tests} unseen videos of each, "
                 f"and region J and contour F of first-frame masks propagated through {config.sequences} sequences. "
@@ -167,7 +167,7 @@ def report(config: Demo, base: Pretrain, rows: dict[str, Any], elapsed: str, out
 
 def as_text(rows: dict[str, Any]) -> str:
     """The table for a terminal of 80 columns: a line for each figure."""
-    body = table(rows)
+    body = table_of(rows)
     names = (*COLUMNS, "J&F", "J", "F")
     lines = [["", *(row[0] for row in body)]] + [
         [name, *(row[at + 1] for row in body)] for at, name in enumerate(names)

@@ -12,10 +12,10 @@ import torch
 from motionmae import runtime
 from motionmae.config import Compute, Embed, check
 from motionmae.errors import MotionMAEError
-from motionmae.inference.embedding import Embedding, Plan, Row, embed_all, fingerprint, plan_of, stream
-from motionmae.inference.features import check_name, join, open_parts, part_of, write_part
+from motionmae.inference.embedding import Embedding, Layout, Row, embed_all, fingerprint, layout_of, stream
+from motionmae.inference.features import check_name, join_table, open_parts, part_of, write_part
 from motionmae.library import cluster
-from motionmae.library.parts import share
+from motionmae.library.parts import parse_share
 from motionmae.library.processes import Failure
 from motionmae.library.sources import Videos, collect
 from motionmae.models.encoder import VideoEncoder
@@ -35,19 +35,19 @@ def run(config: Embed) -> None:
     with runtime.leaving(here):
         if not config.model:
             raise MotionMAEError("say which model: a run folder, or a checkpoint with an encoder")
-        out, (job, jobs) = check_name(config.out), share(config.spread.part)
-        encoder, plan = plan_of(
+        out, (job, jobs) = check_name(config.out), parse_share(config.spread.part)
+        encoder, layout = layout_of(
             config.model, config.heads, config.every, config.window, config.pool, config.layers, config.views
         )
-        if out.suffix == ".npy" and len(plan.layers) > 1:
-            raise MotionMAEError(f"--out {out}: a .npy file holds one layer, {len(plan.layers)} were asked for")
+        if out.suffix == ".npy" and len(layout.layers) > 1:
+            raise MotionMAEError(f"--out {out}: a .npy file holds one layer, {len(layout.layers)} were asked for")
         videos = collect(config.videos)
         about = {
             "model": fingerprint(encoder),
             "path": os.path.abspath(config.model),
             "heads": config.heads,
-            **asdict(plan),
-            "layers": list(plan.layers),
+            **asdict(layout),
+            "layers": list(layout.layers),
             "stored": config.stored,
             "width": encoder.config.width,
             "videos": [remote.shown(path) for path in videos.paths],
@@ -55,30 +55,30 @@ def run(config: Embed) -> None:
         folder = open_parts(out, about)
         count = -(-len(videos.paths) // PART)
         mine = range(count)[job * here.ranks + here.rank :: jobs * here.ranks]
-        here.say(f"{videos.told()}; {told(plan, encoder)}")
-        (embed_far if far else embed_parts)(encoder.to(here.device), videos, plan, config, here, folder, mine)
+        here.say(f"{videos.told()}; {told(layout, encoder)}")
+        (embed_far if far else embed_parts)(encoder.to(here.device), videos, layout, config, here, folder, mine)
         here.gather(True)  # all ranks' parts are there
         if here.main:
             missing = [at for at in range(count) if not part_of(folder, at).exists()]
             if missing:
                 here.say(f"{count - len(missing)} of {count} parts are there; whichever job ends last joins them")
                 return
-            rows = join(folder, count, out, {name: value for name, value in about.items() if name != "videos"})
+            rows = join_table(folder, count, out, {name: value for name, value in about.items() if name != "videos"})
             here.say(f"{rows} rows: {out}\nmotionmae search {out} QUERY.mp4 finds what is alike")
 
 
-def told(plan: Plan, encoder: VideoEncoder) -> str:
+def told(layout: Layout, encoder: VideoEncoder) -> str:
     """What a row and its vector are, in a line."""
-    views, layers = plan.views, ", ".join(map(str, plan.layers))
+    views, layers = layout.views, ", ".join(map(str, layout.layers))
     rows = {"clip": "a row a clip, clips end to end", "video": "a row a video, the mean of its clips"}
-    pool = {"mean": "the mean token", "time": "each time slot's mean token", "none": "all tokens"}[plan.pool]
-    row = rows.get(plan.every, f"a row every {plan.every.removesuffix('s')} s")
+    pool = {"mean": "the mean token", "time": "each time slot's mean token", "none": "all tokens"}[layout.pool]
+    row = rows.get(layout.every, f"a row every {layout.every.removesuffix('s')} s")
     clip = f"{views.frames} frames of {views.size} x {views.size}"
     return f"{row}; {clip}; {pool} of layer {layers} of {encoder.config.depth}"
 
 
 def embed_parts(
-    encoder: VideoEncoder, videos: Videos, plan: Plan, config: Embed, here: Runtime, folder: Path, mine: range
+    encoder: VideoEncoder, videos: Videos, layout: Layout, config: Embed, here: Runtime, folder: Path, mine: range
 ) -> None:
     """Write those of my parts that are not there yet: videos run on from part to part, so that nothing waits."""
     todo = [number for number in mine if not part_of(folder, number).exists()]
@@ -87,8 +87,8 @@ def embed_parts(
     waiting: dict[int, Embedding] = {}
     files = [videos.paths[at] for at in places]
     with Progress("videos", len(places), speak=here.main) as progress:
-        for index, found in stream(encoder, files, plan, config.compute, here):
-            waiting[places[index]] = named(found, videos, places[index])
+        for index, found in stream(encoder, files, layout, config.compute, here):
+            waiting[places[index]] = labelled_rows(found, videos, places[index])
             progress.step()
             while todo:
                 wanted = range(todo[0] * PART, min((todo[0] + 1) * PART, len(videos.paths)))
@@ -98,7 +98,7 @@ def embed_parts(
 
 
 def embed_far(
-    encoder: VideoEncoder, videos: Videos, plan: Plan, config: Embed, here: Runtime, folder: Path, mine: range
+    encoder: VideoEncoder, videos: Videos, layout: Layout, config: Embed, here: Runtime, folder: Path, mine: range
 ) -> None:
     """As `embed_parts`, each part a task on a Ray cluster, which gets the encoder with it. Raises MotionMAEError where
     tasks were lost for good; the parts that were made stay."""
@@ -111,13 +111,13 @@ def embed_far(
         cpus = 1 + compute.workers if gpus else compute.threads or 1
         compute = compute if gpus else replace(compute, workers=0)  # many tasks beside each other are as good
         chunks = [_Part(number, [videos.paths[at] for at in places[number]]) for number in todo]
-        done = cluster.spread(ray, _embed_part, chunks, encoder, plan, compute, cpus=cpus, gpus=gpus)
+        done = cluster.spread(ray, _embed_part, chunks, encoder, layout, compute, cpus=cpus, gpus=gpus)
         with Progress("parts", len(todo), speak=here.main) as progress:
             for part, found in done:
                 if isinstance(found, Failure):
                     lost.append(f"part {part.number} {found.reason}")
                     continue
-                rows = [named(one, videos, at) for one, at in zip(found, places[part.number], strict=True)]
+                rows = [labelled_rows(one, videos, at) for one, at in zip(found, places[part.number], strict=True)]
                 write_part(part_of(folder, part.number), rows, stored)
                 progress.step()
     if lost:
@@ -131,11 +131,11 @@ class _Part(NamedTuple):
     files: list[Path]
 
 
-def _embed_part(part: _Part, encoder: VideoEncoder, plan: Plan, compute: Compute) -> list[Embedding]:
-    return embed_all(part.files, encoder, plan, compute)
+def _embed_part(part: _Part, encoder: VideoEncoder, layout: Layout, compute: Compute) -> list[Embedding]:
+    return embed_all(part.files, encoder, layout, compute)
 
 
-def named(found: Embedding, videos: Videos, at: int) -> Embedding:
+def labelled_rows(found: Embedding, videos: Videos, at: int) -> Embedding:
     """The rows with the video's class; where it could not be read to its end, a last row that says why."""
     label = videos.labels[at] if videos.labels else ""
     rows = [replace(row, label=label) for row in found.rows]

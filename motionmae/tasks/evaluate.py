@@ -8,11 +8,11 @@ from pathlib import Path
 from motionmae import runtime
 from motionmae.config import Data, Evaluate, check
 from motionmae.evaluation.recognition import labelled, summary
-from motionmae.inference.views import examine, settle
+from motionmae.inference.views import examine_classifier, settle
 from motionmae.library.sources import find
 from motionmae.models.classifier import read_classifier
 from motionmae.report import evaluation as report
-from motionmae.runtime import beside
+from motionmae.runtime import out_beside
 
 
 def run(config: Evaluate) -> None:
@@ -23,8 +23,8 @@ def run(config: Evaluate) -> None:
         classifier, made_with = read_classifier(config.model, config.heads)
         view = settle(config.views, made_with, classifier.encoder.config)
         labels = labelled(find(Data(**asdict(config.data))), classifier.names, config.data.path)
-        folder = Path(config.out) if config.out else beside(config.model, "evaluation")
-        found = examine(classifier, labels, view, config.compute, here, config.orders, config.mistakes)
+        folder = Path(config.out) if config.out else out_beside(config.model, "evaluation")
+        found = examine_classifier(classifier, labels, view, config.compute, here, config.orders, config.mistakes)
         if here.main:
             about = {"model": config.model, "data": f"{config.data.path}, {len(labels.files)} videos"}
             report.write(folder, found.figures, found.probabilities, labels, found.mistakes, about)

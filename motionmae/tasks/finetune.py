@@ -17,8 +17,8 @@ from motionmae.data import transforms
 from motionmae.data.clips import Clips, told_short
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.metrics import top_k
-from motionmae.evaluation.recognition import Labels, labelled, summary
-from motionmae.inference.views import View, as_views, examine, fits, watch
+from motionmae.evaluation.recognition import LabelledVideos, labelled, summary
+from motionmae.inference.views import View, as_views, examine_classifier, fits, watch
 from motionmae.inference.views import settle as settle_views
 from motionmae.library.classes import number, share
 from motionmae.library.sources import Videos, find
@@ -90,7 +90,7 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None, ho
             final, _ = read_classifier(config.run.out)  # with optim.ema these are the weights' running mean
             folder, found = (
                 Path(config.run.out) / "evaluation",
-                examine(final, test, settled.view, compute(config), here),
+                examine_classifier(final, test, settled.view, compute(config), here),
             )
             if here.main:
                 told = {
@@ -156,7 +156,7 @@ def compute(config: Finetune) -> Compute:
 
 
 def watching(
-    settled: Settled, classifier: Classifier, test: Labels, here: Runtime
+    settled: Settled, classifier: Classifier, test: LabelledVideos, here: Runtime
 ) -> Callable[[int], dict[str, float]]:
     """An inspection: top-1 on at most WATCHED test videos spread over the set, the middle view of each."""
     places = np.unique(np.linspace(0, len(test.files) - 1, min(WATCHED, len(test.files))).round().astype(int)).tolist()

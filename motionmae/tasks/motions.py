@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from motionmae.config import Motions, check
-from motionmae.data.motions import MOTIONS, apart, write_clips
+from motionmae.data.motions import MOTIONS, split_sources, write_clips
 from motionmae.errors import MotionMAEError
 
 
@@ -17,7 +17,7 @@ def run(config: Motions) -> None:
     missing = next((name for name in (*config.sources, *config.test) if not Path(name).exists()), None)
     if missing is not None:
         raise MotionMAEError(f"{missing}: there is no such file or folder")
-    train, test = apart([Path(name) for name in config.sources], [Path(name) for name in config.test])
+    train, test = split_sources([Path(name) for name in config.sources], [Path(name) for name in config.test])
     write_clips(train, test, Path(config.out), config.count, config.seed, config.frames, config.size)
     for name, files in (("train", train), ("test", test)):
         told = ", ".join(file.name for file in files)

@@ -51,7 +51,7 @@ def run(config: Planned) -> None:
     config, said = settling.settle(replace(config, run=replace(config.run, out="")), config.videos, config.gpus)
     here = runtime.start(config.run)
     plan = optim.plan(config.optim, config.run, config.videos, config.data.repeats, config.gpus)
-    needs = count(config)
+    needs = needs_of(config)
     rate, origin = (1e12 * config.rate, "given") if config.rate else measured(config, needs, here)
     seconds = plan.steps * plan.batch * needs.flops / (rate * config.gpus)
     if said:
@@ -75,7 +75,7 @@ def run(config: Planned) -> None:
     )
 
 
-def count(config: Pretrain) -> Needs:
+def needs_of(config: Pretrain) -> Needs:
     """What a clip and the model need. Activations are those of bf16 autocast, as on a GPU, unless fp32 is asked for."""
     half = config.run.precision != "fp32"
     model, target = config.model, config.target

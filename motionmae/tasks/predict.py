@@ -34,7 +34,7 @@ from motionmae.video.writing import write_video
 
 
 @dataclass(frozen=True)
-class Told:
+class Prediction:
     """A part of a video, in seconds, and each class's probability in it."""
 
     start: float
@@ -55,7 +55,7 @@ def run(config: Predict) -> None:
             raise MotionMAEError(f"--render writes one video, {len(files)} were named")
         if config.render and os.path.exists(config.render) and os.path.samefile(config.render, files[0]):
             raise MotionMAEError(f"--render {config.render}: is the video itself, which is only read")
-        found: dict[Path, list[Told]] = {}
+        found: dict[Path, list[Prediction]] = {}
         with Progress("videos", len(files), speak=here.main) as progress:
             for at, file in enumerate(files):
                 progress.show(at, file.name)
@@ -71,24 +71,24 @@ def run(config: Predict) -> None:
         if config.json:
             write_found(config.json, found, classifier.names, config.top)
         if config.render:
-            render(files[0], found[files[0]], classifier.names, config.render)
+            with_classes(files[0], found[files[0]], classifier.names, config.render)
             print(config.render, file=sys.stderr)
 
 
-def windows_of(classifier: Classifier, file: Path, config: Predict, view: View, here: Runtime) -> list[Told]:
+def windows_of(classifier: Classifier, file: Path, config: Predict, view: View, here: Runtime) -> list[Prediction]:
     """The whole video as one window, seen by all views; or, with --every, windows along it, each seen by its crops."""
     with open_video(file) as video:
         duration = Fraction(video.duration)
         if config.every:
-            every = windows.seconds(config.every, "--every")
-            long = windows.seconds(config.window, "--window") if config.window else every
+            every = windows.parse_seconds(config.every, "--every")
+            long = windows.parse_seconds(config.window, "--window") if config.window else every
             parts = windows.spans(duration, every, long)
             rows = along(classifier, video, parts, view, config.compute, here)
-            return [Told(float(a), float(b), row) for (a, b), row in zip(parts, rows, strict=True)]
+            return [Prediction(float(a), float(b), row) for (a, b), row in zip(parts, rows, strict=True)]
     with torch.inference_mode(), here.autocast():
         clips = torch.stack([view["clip"] for view in as_views([file], view)[0]])
         scores = [classifier(part.to(here.device)).double().softmax(1) for part in clips.split(config.compute.batch)]
-    return [Told(0.0, float(duration), torch.cat(scores).mean(0).cpu())]
+    return [Prediction(0.0, float(duration), torch.cat(scores).mean(0).cpu())]
 
 
 @torch.inference_mode()
@@ -103,13 +103,13 @@ def along(
         yield from scores.unflatten(0, (len(some), -1)).mean(1)
 
 
-def best(window: Told, names: tuple[str, ...], top: int) -> list[tuple[str, float]]:
+def best(window: Prediction, names: tuple[str, ...], top: int) -> list[tuple[str, float]]:
     """The likeliest classes of a window and their probabilities, the first first."""
     values, places = window.probabilities.topk(min(top, len(names)))
     return [(names[place], value) for place, value in zip(places.tolist(), values.tolist(), strict=True)]
 
 
-def table(file: Path, windows: Sequence[Told], names: tuple[str, ...], top: int) -> str:
+def table(file: Path, windows: Sequence[Prediction], names: tuple[str, ...], top: int) -> str:
     """A line for the video, and one for each window."""
     lines = [remote.shown(file)]
     for window in windows:
@@ -124,7 +124,7 @@ def moment(seconds: float) -> str:
     return f"{minutes}:{rest / 10:04.1f}"
 
 
-def write_found(where: str, found: dict[Path, list[Told]], names: tuple[str, ...], top: int) -> None:
+def write_found(where: str, found: dict[Path, list[Prediction]], names: tuple[str, ...], top: int) -> None:
     """[{video, windows: [{start, end, classes: [{name, probability}]}]}], seconds and shares of 1."""
     content = [
         {
@@ -146,7 +146,7 @@ def write_found(where: str, found: dict[Path, list[Told]], names: tuple[str, ...
         write_json(where, content)
 
 
-def render(file: Path, windows: Sequence[Told], names: tuple[str, ...], out: str) -> None:
+def with_classes(file: Path, windows: Sequence[Prediction], names: tuple[str, ...], out: str) -> None:
     """The video at its mean rate, with the three likeliest classes of the latest window that has begun."""
 
     def frames() -> Iterator[UInt8[Tensor, "h w c"]]:

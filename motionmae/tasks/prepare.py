@@ -37,7 +37,7 @@ def run(config: Prepare) -> None:
         raise MotionMAEError("motionmae prepare needs a SOURCE: a manifest of motionmae scan, a folder or a list")
     found = find(Data(path=config.source, root=config.root, split=config.split))
     how = {name: getattr(config, name) for name in ("short", "spacing", "fps", "quality")}
-    mine, manifest = parts.share(config.spread.part), os.path.join(config.out, "manifest.csv")
+    mine, manifest = parts.parse_share(config.spread.part), os.path.join(config.out, "manifest.csv")
     work = jobs(found.paths, found.labels, config.out, **how)
     every, work = len(work), [job for job in work if mine.has(os.path.relpath(job.target, config.out))]
     _same_settings(config)
@@ -70,7 +70,7 @@ def run(config: Prepare) -> None:
             console.print(f"{left} of {mine.jobs} parts are not there yet", highlight=False)
             return
         entries = made.join()
-    remove(parts.beside(manifest))
+    remove(parts.parts_beside(manifest))
     if config.shard:
         count = tars.pack(entries, os.path.join(config.out, "shards"), config.shard)
         console.print(f"{count} shards: {config.out}/shards", soft_wrap=True)

@@ -142,13 +142,15 @@ def inspection(
         batch = here.to_device(collate([dataset[(0, index)][:1] for index in range(min(4, len(dataset)))]))
         shown = side_by_side(objective.pictures(batch))
         save_animation(pictures / f"step-{step:08d}.webp", shown)
-        return measure(features(objective, dataset, indices, here), numbers)
+        return measure(mean_tokens(objective, dataset, indices, here), numbers)
 
     return inspect
 
 
 @torch.no_grad()
-def features(objective: Reconstruction, dataset: Clips, indices: Sequence[int], here: Runtime) -> Float[Tensor, "n d"]:
+def mean_tokens(
+    objective: Reconstruction, dataset: Clips, indices: Sequence[int], here: Runtime
+) -> Float[Tensor, "n d"]:
     """The mean encoded token of one clip of each video, the same clip each time; float32 on the CPU."""
     found = []
     for at in range(0, len(indices), 16):

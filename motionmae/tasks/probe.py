@@ -23,7 +23,7 @@ from motionmae.config import Data, Probe, check
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import probing
 from motionmae.evaluation.probes import HELD, Features, Fold, leave_out, measure, told
-from motionmae.evaluation.recognition import Labels, labelled
+from motionmae.evaluation.recognition import LabelledVideos, labelled
 from motionmae.files import replacing, write_json
 from motionmae.inference.views import View, as_views, settle, watch
 from motionmae.library.classes import share
@@ -52,8 +52,8 @@ def run(config: Probe) -> dict[str, Any]:
         if how:
             here.say(how)
         name = "probe-untrained" if config.untrained else "probe"
-        folder = Path(config.out) if config.out else runtime.beside(config.model, name)
-        seen = features(encoder, videos.files, view, config, here, folder / "features.safetensors")
+        folder = Path(config.out) if config.out else runtime.out_beside(config.model, name)
+        seen = kept_features(encoder, videos.files, view, config, here, folder / "features.safetensors")
         if not here.main:
             return {}
         seen = {name: value if name == "tokens" else value.to(here.device) for name, value in seen.items()}
@@ -78,7 +78,7 @@ def write_page(
     report.write(path, content, about, chance, groups)
 
 
-def sources(config: Probe) -> tuple[Labels, list[Fold], str]:
+def sources(config: Probe) -> tuple[LabelledVideos, list[Fold], str]:
     """All videos, and their rows to fit on, to choose by and to test on: one fold, or one for each group; and how those
     to test on were told apart where nobody named them."""
     asked = config.data
@@ -112,7 +112,7 @@ def sources(config: Probe) -> tuple[Labels, list[Fold], str]:
         rows = probing.held_out(torch.tensor(train.numbers)[used[0]], HELD, config.seed)
         kept, held = used[0][rows[0]], used[0][rows[1]]
     tested = torch.arange(len(files) - len(parts[-1].files), len(files))
-    return Labels(files, numbers, train.names), [Fold(kept, held, tested)], how
+    return LabelledVideos(files, numbers, train.names), [Fold(kept, held, tested)], how
 
 
 def encoder_of(config: Probe) -> tuple[VideoEncoder | Pixels, dict[str, Any]]:
@@ -130,7 +130,7 @@ def encoder_of(config: Probe) -> tuple[VideoEncoder | Pixels, dict[str, Any]]:
     return encoder.eval(), found.config
 
 
-def features(
+def kept_features(
     encoder: VideoEncoder | Pixels, files: Sequence[Path], view: View, config: Probe, here: Runtime, path: Path
 ) -> Features:
     """The features that the probes of `config` need, averaged over the views. Read from `path` where the same encoder,

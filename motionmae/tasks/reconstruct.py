@@ -17,7 +17,7 @@ from motionmae.config import Loss, Mask, Pretrain, Reconstruct, Target, from_dic
 from motionmae.data.sampling import crop, pretraining_offsets, square_boxes
 from motionmae.errors import MotionMAEError
 from motionmae.files import write_text
-from motionmae.inference.windows import seconds
+from motionmae.inference.windows import parse_seconds
 from motionmae.models import weights
 from motionmae.objectives.reconstruction import Reconstruction
 from motionmae.progress import Progress
@@ -66,7 +66,7 @@ def run(config: Reconstruct) -> None:
         rate = min(SHARPEST, float(video.rate) / pretrain.data.stride)
     write_video(out, frames(), Fraction(rate).limit_denominator(1001))
     table = {name: sum(found[name] for found in figures) / len(figures) for name in figures[0]}
-    write_text(beside, report(config, objective, len(figures), table, out))
+    write_text(beside, write_page(config, objective, len(figures), table, out))
     print(told(table, len(figures)))
     print(f"{out}\n{beside}")
 
@@ -97,7 +97,7 @@ def looks(config: Reconstruct, pretrain: Pretrain, objective: Reconstruction, he
         raise MotionMAEError(f"{config.model}: does not say the size of its frames")
     offsets = pretraining_offsets(model.frames, data.stride, target.adjacent, target.gap)
     with open_video(config.video) as video:
-        start = Fraction(0) if config.at.strip().removesuffix("s") in ("0", "0.0") else seconds(config.at, "--at")
+        start = Fraction(0) if config.at.strip().removesuffix("s") in ("0", "0.0") else parse_seconds(config.at, "--at")
         if start >= video.duration:
             raise MotionMAEError(f"--at {config.at}: the video lasts {float(video.duration):.1f} s")
         (first,), last, span = video.at([start]), len(video) - 1, data.stride * model.frames
@@ -136,7 +136,7 @@ def told(table: dict[str, float], clips: int) -> str:
     return "\n".join((f"mean of {clips} clips", *lines))
 
 
-def report(config: Reconstruct, objective: Reconstruction, clips: int, table: dict[str, float], video: Path) -> str:
+def write_page(config: Reconstruct, objective: Reconstruction, clips: int, table: dict[str, float], video: Path) -> str:
     """The page, with the video inside it."""
     mask, target = objective.mask, objective.target
     words = {

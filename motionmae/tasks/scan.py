@@ -35,7 +35,7 @@ def run(config: Scan) -> None:
         raise MotionMAEError("motionmae scan needs a FOLDER: the folder with the videos")
     if is_address(config.out):
         raise MotionMAEError(f"--out {config.out}: a manifest is written on this machine; copy it where you want it")
-    out, folder, mine = config.out, config.folder, parts.share(config.spread.part)
+    out, folder, mine = config.out, config.folder, parts.parse_share(config.spread.part)
     if is_address(folder):
         folder = remote.root(folder)
     made = parts.Manifest(out, mine, folder if folder != config.folder else "")
@@ -63,7 +63,7 @@ def run(config: Scan) -> None:
         entries = made.join()
     if not entries:
         raise MotionMAEError(f"{config.folder}: there is no video below this folder ({others} other files)")
-    remove(parts.beside(out))
+    remove(parts.parts_beside(out))
     show(console, out, entries, others)
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from motionmae import files, runtime
 from motionmae.config import Search, Viewing, check, from_dict
 from motionmae.errors import MotionMAEError
-from motionmae.inference.embedding import Plan, Row, checked, fingerprint, stream
-from motionmae.inference.features import Features, read_features
+from motionmae.inference.embedding import Layout, Row, checked, fingerprint, stream
+from motionmae.inference.features import Embeddings, read_features
 from motionmae.inference.nearest import duplicates, mean_of, nearest
 from motionmae.inference.views import settle
 from motionmae.models.weights import load
@@ -52,24 +52,29 @@ def run(config: Search) -> None:
     vectors = table.of(config.layer)
     mean = mean_of(vectors) if config.centre else None
     if config.duplicates is not None:
-        found = {"near-duplicates": pairs(table, vectors, config.duplicates, mean)}
+        found = {"near-duplicates": near_duplicates(table, vectors, config.duplicates, mean)}
     else:
         found = {name: hits(table, vectors, name, config, mean, here) for name in config.query}
     if config.json != "-":
         print(told(found))
     if config.json:
-        write_json(config.json, found)
+        save_hits(config.json, found)
     if config.html:
         title = "Near-duplicates" if config.duplicates is not None else "Most alike"
         shown = {
-            name: [Shown(about(hit), hit.row.video, hit.row.frames) for hit in some] for name, some in found.items()
+            name: [Shown(in_words(hit), hit.row.video, hit.row.frames) for hit in some] for name, some in found.items()
         }
         write_gallery(Path(config.html), title, f"{len(table.rows)} rows of {config.features}", shown)
         print(config.html, file=sys.stderr)
 
 
 def hits(
-    table: Features, vectors: Shaped[np.ndarray, "n ..."], name: str, config: Search, mean: Tensor | None, here: Runtime
+    table: Embeddings,
+    vectors: Shaped[np.ndarray, "n ..."],
+    name: str,
+    config: Search,
+    mean: Tensor | None,
+    here: Runtime,
 ) -> list[Hit]:
     """The rows most like any row of the query, the likest first; rows of the query itself are left out."""
     same = {os.path.abspath(name), name}
@@ -89,7 +94,7 @@ def hits(
     return sorted(best.values(), key=lambda hit: -hit.score)[: config.top]
 
 
-def embedded(table: Features, name: str, config: Search, here: Runtime) -> Float[Tensor, "q d"]:
+def embedded(table: Embeddings, name: str, config: Search, here: Runtime) -> Float[Tensor, "q d"]:
     """The vectors of a file, made as those of the table were."""
     if not os.path.exists(name):
         raise MotionMAEError(f"{name}: there is no such file, and no video of that name in {config.features}")
@@ -101,14 +106,16 @@ def embedded(table: Features, name: str, config: Search, here: Runtime) -> Float
         )
     layer = max(table.vectors) if config.layer is None else config.layer
     view = settle(from_dict(Viewing, about["views"]), {}, encoder.config)
-    plan = checked(encoder, Plan(about["every"], about["window"], about["pool"], (layer,), view))
-    _, found = next(stream(encoder.to(here.device), [Path(name)], plan, config.compute, here))
+    layout = checked(encoder, Layout(about["every"], about["window"], about["pool"], (layer,), view))
+    _, found = next(stream(encoder.to(here.device), [Path(name)], layout, config.compute, here))
     if found.reason:
         raise VideoError(name, found.reason)
     return found.vectors[layer].flatten(1)
 
 
-def pairs(table: Features, vectors: Shaped[np.ndarray, "n ..."], least: float, mean: Tensor | None) -> list[Hit]:
+def near_duplicates(
+    table: Embeddings, vectors: Shaped[np.ndarray, "n ..."], least: float, mean: Tensor | None
+) -> list[Hit]:
     """Rows of different videos that are nearly the same, two by two, the likest first; each pair of videos once."""
     best: dict[tuple[str, str], tuple[float, Row, Row]] = {}
     for a, b, score in duplicates(vectors, least, mean):
@@ -122,7 +129,7 @@ def pairs(table: Features, vectors: Shaped[np.ndarray, "n ..."], least: float, m
     return [Hit(score, row) for score, *rows in ordered for row in rows]
 
 
-def about(hit: Hit) -> str:
+def in_words(hit: Hit) -> str:
     """One hit in words."""
     row = hit.row
     label = f"  {row.label}" if row.label else ""
@@ -131,10 +138,10 @@ def about(hit: Hit) -> str:
 
 def told(found: dict[str, list[Hit]]) -> str:
     """The hits as lines below each query."""
-    return "\n".join("\n".join((name, *(f"  {about(hit)}" for hit in some or ()))) for name, some in found.items())
+    return "\n".join("\n".join((name, *(f"  {in_words(hit)}" for hit in some or ()))) for name, some in found.items())
 
 
-def write_json(where: str, found: dict[str, list[Hit]]) -> None:
+def save_hits(where: str, found: dict[str, list[Hit]]) -> None:
     """{query: [{score, video, start, end, frames, label}]}."""
     content = {
         name: [

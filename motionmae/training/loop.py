@@ -23,7 +23,7 @@ from motionmae.training import checkpoint, health, parallel, rehearsal
 from motionmae.training.checkpoint import State
 from motionmae.training.log import Log, open_folder, plain
 from motionmae.training.meter import Meter
-from motionmae.training.optim import Plan, average, follow, learning_rate, optimiser, set_rate
+from motionmae.training.optim import Plan, average, learning_rate, move_average, optimiser, set_rate
 
 __all__ = ["fit", "open_folder", "train_step"]
 
@@ -73,7 +73,7 @@ def fit(
                 micro = meter.wait(stream, plan.accumulation)
                 runtime.seed(config.seed, done)
                 parts, norm = train_step(stepped, state.optimizer, state.scaler, micro, runtime, optim.clip)
-            follow(state.average, state.objective, optim, done)
+            move_average(state.average, state.objective, optim, done)
             meter.add(done, micro, parts, norm, plan.batch)
             done += 1
             last = agreement.reached(interrupts.asked) or done == plan.steps

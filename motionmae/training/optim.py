@@ -147,7 +147,7 @@ def average(module: nn.Module, optim: Optim) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def follow(mean: dict[str, torch.Tensor], module: nn.Module, optim: Optim, step: int) -> None:
+def move_average(mean: dict[str, torch.Tensor], module: nn.Module, optim: Optim, step: int) -> None:
     """Move the running mean towards the parameters after step 0, 1, …: mean = d mean + (1 - d) parameter.
 
     d is `optim.ema`, or (1 + step) / (10 + step) while that is less, so that the first weights are soon forgotten.

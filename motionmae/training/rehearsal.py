@@ -138,7 +138,7 @@ def fitting(
     """
     module = module.to(runtime.device).train()
     sizes = [size for size in range(repeats, share + 1, repeats) if share % size == 0]
-    limit, best = available(runtime.device) * ROOM, sizes[0]
+    limit, best = free_memory(runtime.device) * ROOM, sizes[0]
     if runtime.device.type != "cuda":
         expected = expect(module, _times(example, repeats), runtime)
         best = max([best, *(size for size in sizes if expected(size).memory <= limit)])
@@ -188,7 +188,7 @@ def expect(module: nn.Module, batch: dict[str, Any], runtime: Runtime) -> Callab
     return of
 
 
-def available(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
     """Bytes of memory that are free on the device; on CPUs, what the system could give."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)

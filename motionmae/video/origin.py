@@ -59,7 +59,7 @@ def library(path: str) -> Any:
     return webdataset
 
 
-def place(address: str, folder: str, most: float) -> str:
+def place_of(address: str, folder: str, most: float) -> str:
     """The file that an address has, or will have, below `folder`, which may hold `most` bytes of shards."""
     names = re.findall(r"[^/\s]+\.tar", address)
     name = re.sub(r"[^\w.-]", "_", names[-1]) if names else "shard.tar"
@@ -76,7 +76,7 @@ def told() -> dict[str, tuple[str, float]]:
     return dict(_addresses) | {place: (address, 0.0) for place, address in remote.roots().items()}
 
 
-def learn(addresses: Mapping[str, tuple[str, float]]) -> None:
+def inherit(addresses: Mapping[str, tuple[str, float]]) -> None:
     """Know the addresses that the process knew which started this one."""
     _addresses.update({place: held for place, held in addresses.items() if held[1]})
     remote.learn({place: address for place, (address, most) in addresses.items() if not most})
@@ -123,7 +123,7 @@ def _take(lock: IO[str], alone: bool) -> None:
             time.sleep(0.1)
 
 
-def beside(address: str, name: str) -> str | None:
+def text_beside(address: str, name: str) -> str | None:
     """The text of a file beside a shard; None where there is none."""
     found = list(re.finditer(r"[^/\s]+\.tar", address))
     if not found:

@@ -13,7 +13,7 @@ from motionmae.config import Model
 from motionmae.errors import MotionMAEError
 from motionmae.models.foreign.files import Foreign
 from motionmae.models.foreign.found import Checkpoint, Told
-from motionmae.models.foreign.names import depth, heads_of, renamed, side_of, unwrapped
+from motionmae.models.foreign.names import depth, encoder_heads, renamed, side_of, unwrapped
 
 FRAMES, SLOTS = 16, 8
 TOPS = {
@@ -29,7 +29,7 @@ LEFT = (
 )
 
 
-def is_image(foreign: Foreign) -> bool:
+def is_of_images(foreign: Foreign) -> bool:
     """Whether a file is of an image transformer: its patches have no time."""
     kernel = unwrapped(foreign.state).get("patch_embed.proj.weight")
     return kernel is not None and kernel.ndim == 4
@@ -56,7 +56,7 @@ def convert(foreign: Foreign, told: Told) -> Checkpoint:
     hidden = ours.get("encoder.blocks.0.mlp.0.bias")
     model = Model(
         frames=FRAMES, size=size, cube=cube, width=width, depth=depth(ours, "encoder"),
-        heads=heads_of(width, told.heads, path), mlp_ratio=len(hidden) / width if hidden is not None else 4.0,
+        heads=encoder_heads(width, told.heads, path), mlp_ratio=len(hidden) / width if hidden is not None else 4.0,
         positions="learned", norm="encoder.norm.weight" in ours,
     )  # fmt: skip
     return Checkpoint(model, ours, {"model": asdict(model)}, {"decoder": "it is of images, inflated to an encoder"})

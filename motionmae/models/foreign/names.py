@@ -106,7 +106,7 @@ def depth(state: Mapping[str, Tensor], part: str) -> int:
     return max(1, len(found))
 
 
-def heads_of(width: int, told: int | None, path: Path) -> int:
+def encoder_heads(width: int, told: int | None, path: Path) -> int:
     """The encoder's heads as told, or of a published width. Raises MotionMAEError where they are not known."""
     heads = told or HEADS.get(width)
     if heads is None:
@@ -116,7 +116,7 @@ def heads_of(width: int, told: int | None, path: Path) -> int:
     return heads
 
 
-def number(args: Any, name: str, default: int) -> int:
+def whole_number(args: Any, name: str, default: int) -> int:
     """A whole number among a program's options."""
     value = getattr(args, name, default)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 20 else default

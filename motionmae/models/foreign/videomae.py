@@ -16,7 +16,7 @@ from motionmae.config import Decoder, Model
 from motionmae.errors import MotionMAEError
 from motionmae.models.foreign.files import Foreign
 from motionmae.models.foreign.found import Checkpoint, Told
-from motionmae.models.foreign.names import depth, heads_of, is_sines, number, renamed, side_of, unwrapped
+from motionmae.models.foreign.names import depth, encoder_heads, is_sines, renamed, side_of, unwrapped, whole_number
 
 DECODER_HEADS = {192: 3, 384: 6, 512: 8, 640: 8}
 """Of the published decoders, by their widths."""
@@ -55,9 +55,9 @@ def convert(foreign: Foreign, told: Told) -> Checkpoint:
     ours["encoder.embed.weight"] = kernel.permute(0, 2, 3, 4, 1).flatten(1)  # channel first to channel last in a cube
     width, cube = len(kernel), (kernel.shape[2], kernel.shape[3], kernel.shape[4])
     options = _options(foreign)
-    heads = heads_of(width, told.heads or number(options, "num_heads", 0), path)
-    frames = number(options, "num_frames", 16)
-    size = told.size or number(options, "input_size", 0) or (224 if cube == (2, 16, 16) else 0)
+    heads = encoder_heads(width, told.heads or whole_number(options, "num_heads", 0), path)
+    frames = whole_number(options, "num_frames", 16)
+    size = told.size or whole_number(options, "input_size", 0) or (224 if cube == (2, 16, 16) else 0)
     model = Model(
         frames=frames, size=size, cube=cube, width=width, depth=depth(ours, "encoder"), heads=heads,
         mlp_ratio=_ratio(ours, "encoder", width), positions="sincos1d", norm="encoder.norm.weight" in ours,

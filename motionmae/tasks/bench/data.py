@@ -48,7 +48,7 @@ def run(config: BenchData) -> None:
             f"{workers} workers: {together:.1f} clips/s, {together / workers:.1f} a worker, on {available()} processors"
         )
     looks = list[Memory]()
-    for look in memory(dataset, config.reads):
+    for look in memory_of_reads(dataset, config.reads):
         print(f"memory after {look.reads:,} reads: {look.resident:.0f} MB, {look.own:.0f} its own", flush=True)
         looks.append(look)
     print(f"memory: {100 * (looks[-1].resident / looks[0].resident - 1):+.1f} % from the first look to the last")
@@ -116,7 +116,7 @@ class Memory(NamedTuple):
     """What no other process shares; the same where the system does not tell."""
 
 
-def memory(dataset: Clips, reads: int) -> Iterator[Memory]:
+def memory_of_reads(dataset: Clips, reads: int) -> Iterator[Memory]:
     """What a worker needs, after a tenth of the reads, a quarter, a half and all."""
     looks = {max(1, reads // part) for part in (10, 4, 2, 1)}
     for number, place in enumerate(itertools.islice(_places(len(dataset)), reads), 1):

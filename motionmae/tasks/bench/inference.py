@@ -22,7 +22,7 @@ from motionmae.tasks import embed, evaluate
 
 
 @dataclass
-class Meter:
+class Passes:
     """Clips that encoders of this process have seen, seconds inside them, and from the first clip to the last."""
 
     clips: int = 0
@@ -38,19 +38,19 @@ class Meter:
 
 
 @contextlib.contextmanager
-def metered() -> Iterator[Meter]:
+def metered() -> Iterator[Passes]:
     """A meter of all encoders' passes within the block; on a GPU each is waited for."""
-    meter = Meter()
+    meter = Passes()
 
     def enter(module: nn.Module, inputs: Any) -> None:
         if isinstance(module, VideoEncoder):
-            meter.begun = now()
+            meter.begun = by_the_clock()
             meter.first = meter.begun if meter.first is None else meter.first
             meter.clips += len(inputs[0])
 
     def leave(module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(module, VideoEncoder):
-            meter.last = now()
+            meter.last = by_the_clock()
             meter.inside += meter.last - meter.begun
 
     hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
@@ -61,7 +61,7 @@ def metered() -> Iterator[Meter]:
             hook.remove()
 
 
-def now() -> float:
+def by_the_clock() -> float:
     """Seconds by the clock, once a GPU's work is done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -55,7 +55,7 @@ class Traffic(TorchDispatchMode):
         return found
 
 
-def count(work: Callable[[], object]) -> Part:
+def counted(work: Callable[[], object]) -> Part:
     """What a piece of work multiplies and moves."""
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as flops, Traffic() as traffic:
         work()
@@ -73,7 +73,7 @@ def measure(objective: Reconstruction, batch: dict[str, Any], here: Runtime, tur
             spent[name].append(now(here.device) - begun)
     found = {}
     for name, piece in pieces.items():
-        found[name] = replace(count(piece), seconds=statistics.median(spent[name][1:]))
+        found[name] = replace(counted(piece), seconds=statistics.median(spent[name][1:]))
     objective.zero_grad(set_to_none=True)
     return found
 

@@ -67,7 +67,7 @@ def run(config: BenchPretrain) -> None:
             kinds["VideoMAEForPreTraining"] = _reference(config, objective, batch, here)
         turns = take_turns(kinds, config.turns, here)
         found = parts.measure(objective, batch, here, config.turns)
-        whole = parts.count(lambda: step(batch))
+        whole = parts.counted(lambda: step(batch))
         waiting = _waiting(config, step, here, config.turns)
     print(_headline(config, here))
     for line in (

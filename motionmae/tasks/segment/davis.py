@@ -18,11 +18,11 @@ from motionmae.evaluation.davis import list_frames, list_masks, list_sequences, 
 from motionmae.evaluation.masks import paint, read_mask, write_mask
 from motionmae.inference.following import Labels, check_mask, follow
 from motionmae.inference.sequence import (
-    Frames,
+    Film,
     Settings,
     Source,
+    claim_folder,
     image_frames,
-    open_folder,
     open_source,
     resolve,
 )
@@ -41,9 +41,9 @@ def run(config: SegmentDavis) -> None:
     check(config)
     seed = config.seed if config.untrained else None
     source = open_source(config.model, runtime.single(config.compute), config.heads, seed)
-    settings, names = resolve(config.propagation), listed(config.data)
+    settings, names = resolve(config.propagation), sequences_of(config.data)
     out = Path(config.out or f"runs/segment-davis-{Path(config.model).stem}{'-untrained' * config.untrained}")
-    open_folder(out, config, settings, ("predictions/*/*.png", "overlays/*.mp4", "scores.json", "index.html"))
+    claim_folder(out, config, settings, ("predictions/*/*.png", "overlays/*.mp4", "scores.json", "index.html"))
     save_masks(source, config.data.path, names, out, config.features, settings, config.overlays)
     scores = None
     if any(len(list_masks(config.data.path, name)) >= 3 for name in names):
@@ -78,12 +78,12 @@ def segment_davis(
     source: Source, data: Davis, out: Path, features: Features, propagation: Propagation, overlays: bool
 ) -> dict[str, Any]:
     """Masks to `out`/predictions, overlay videos to `out`/overlays, and the scores."""
-    names = listed(data)
+    names = sequences_of(data)
     save_masks(source, data.path, names, out, features, resolve(propagation), overlays)
     return score_folder(out / "predictions", data.path, names)
 
 
-def listed(data: Davis) -> list[str]:
+def sequences_of(data: Davis) -> list[str]:
     """The sequences, each once; raises where one has no frames, or no annotation of its first frame."""
     names = list(dict.fromkeys(data.sequences or list_sequences(data.path, data.split)))
     for name in names:
@@ -121,7 +121,7 @@ def save_masks(
 
 
 def _masks(
-    frames: Frames, mask: UInt8[np.ndarray, "h w"], source: Source, features: Features, settings: Settings
+    frames: Film, mask: UInt8[np.ndarray, "h w"], source: Source, features: Features, settings: Settings
 ) -> Iterator[UInt8[np.ndarray, "h w"]]:
     for found in follow(frames, {0: Labels(mask)}, source, features, settings):
         assert found.mask is not None

@@ -14,7 +14,7 @@ from motionmae.config import SegmentVideo
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import VOID, draw_shapes, read_user_mask
 from motionmae.inference.following import Labels, check_mask
-from motionmae.inference.sequence import Frames
+from motionmae.inference.sequence import Film
 
 Place = tuple[float, float]
 """x, y in pixels."""
@@ -41,7 +41,7 @@ class Given:
             yield labels, chosen
 
 
-def read_given(config: SegmentVideo, frames: Frames) -> Given:
+def read_given(config: SegmentVideo, frames: Film) -> Given:
     """All that the options say. Raises for what is wrong in them, and where they say nothing at all."""
     given = Given(given_masks(config, frames), given_points(config, frames))
     if not given.masks and not given.points:
@@ -49,7 +49,7 @@ def read_given(config: SegmentVideo, frames: Frames) -> Given:
     return given
 
 
-def placed(text: str, config: SegmentVideo, frames: Frames, option: str) -> tuple[int, str]:
+def placed(text: str, config: SegmentVideo, frames: Film, option: str) -> tuple[int, str]:
     """The frame of FRAME:REST, or `--at`, and the rest."""
     frame, rest = re.fullmatch(r"(?:([0-9]{1,9}):)?(.*)", text, re.DOTALL).groups()  # pyright: ignore
     time = config.at if frame is None else int(frame)
@@ -59,7 +59,7 @@ def placed(text: str, config: SegmentVideo, frames: Frames, option: str) -> tupl
     return time, rest
 
 
-def numbers(text: str, option: str, pairs: int | None) -> list[Place]:
+def parse_numbers(text: str, option: str, pairs: int | None) -> list[Place]:
     """Pairs of numbers out of x,y,x,y…; `pairs` says how many there must be, None three or more."""
     try:
         values = [float(part) for part in text.split(",")]
@@ -75,7 +75,7 @@ def numbers(text: str, option: str, pairs: int | None) -> list[Place]:
     return list(zip(values[::2], values[1::2], strict=True))
 
 
-def given_masks(config: SegmentVideo, frames: Frames) -> dict[int, UInt8[np.ndarray, "h w"]]:
+def given_masks(config: SegmentVideo, frames: Film) -> dict[int, UInt8[np.ndarray, "h w"]]:
     """The objects as mask files, or as the boxes or polygons of one frame give them."""
     ways = [name for name in ("mask", "box", "polygon") if getattr(config, name)]
     if len(ways) > 1:
@@ -84,9 +84,9 @@ def given_masks(config: SegmentVideo, frames: Frames) -> dict[int, UInt8[np.ndar
         return read_masks(config, frames)
     if not ways:
         return {}
-    shapes = [numbers(text, "polygon", None) for text in config.polygon]
+    shapes = [parse_numbers(text, "polygon", None) for text in config.polygon]
     for text in config.box:
-        (left, top), (right, bottom) = numbers(text, "box", 2)
+        (left, top), (right, bottom) = parse_numbers(text, "box", 2)
         if right <= left or bottom <= top:
             raise MotionMAEError(f"--box {text}: expected left,top,right,bottom with left < right and top < bottom")
         shapes.append([(left, top), (right - 1, top), (right - 1, bottom - 1), (left, bottom - 1)])
@@ -99,7 +99,7 @@ def given_masks(config: SegmentVideo, frames: Frames) -> dict[int, UInt8[np.ndar
     return {placed("", config, frames, "at")[0]: mask}
 
 
-def read_masks(config: SegmentVideo, frames: Frames) -> dict[int, UInt8[np.ndarray, "h w"]]:
+def read_masks(config: SegmentVideo, frames: Film) -> dict[int, UInt8[np.ndarray, "h w"]]:
     """The mask files; one of them at least holds an object, the others may say that there is none any more."""
     masks: dict[int, UInt8[np.ndarray, "h w"]] = {}
     for text in config.mask:
@@ -113,14 +113,14 @@ def read_masks(config: SegmentVideo, frames: Frames) -> dict[int, UInt8[np.ndarr
     return masks
 
 
-def given_points(config: SegmentVideo, frames: Frames) -> list[dict[int, Place]]:
+def given_points(config: SegmentVideo, frames: Film) -> list[dict[int, Place]]:
     """Each point's places."""
     points: list[dict[int, Place]] = []
     for text in config.points:
         point: dict[int, Place] = {}
         for part in text.split("/"):
             time, rest = placed(part, config, frames, "points")
-            ((x, y),) = numbers(rest, "points", 1)
+            ((x, y),) = parse_numbers(rest, "points", 1)
             if not (0 <= x < frames.width and 0 <= y < frames.height):
                 raise MotionMAEError(f"--points {part}: lies outside frames of {frames.width}x{frames.height} pixels")
             if time in point:

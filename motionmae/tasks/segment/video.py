@@ -22,12 +22,12 @@ from motionmae.evaluation.masks import VOID, draw_points, paint, read_mask, writ
 from motionmae.files import write_csv, write_json
 from motionmae.inference.following import follow, pace
 from motionmae.inference.sequence import (
-    Frames,
+    Film,
     Settings,
     Source,
+    claim_folder,
     image_frames,
     input_size,
-    open_folder,
     open_source,
     resolve,
 )
@@ -89,7 +89,7 @@ def segment(
         most := max((int(mask[mask != VOID].max(initial=0)) for mask in given.masks.values()), default=0)
     ):
         raise MotionMAEError(f"--names {' '.join(config.names)}: {len(config.names)} names for objects up to {most}")
-    open_folder(out, config, settings, MADE)
+    claim_folder(out, config, settings, MADE)
     areas, tracks = follow_all(config, frames, given, source, out / "masks", tell)
     if areas:
         save_areas(out / "areas.csv", areas, footage, config.names)
@@ -103,7 +103,7 @@ def segment(
     return [*(name for name, there in made.items() if there), "index.html"]
 
 
-def foretell(config: SegmentVideo, frames: Frames, given: Given, source: Source) -> None:
+def foretell(config: SegmentVideo, frames: Film, given: Given, source: Source) -> None:
     """Say how long the work will take, as measured on one frame, and which size would fit where that is long."""
     if frames.count < FEW:
         return
@@ -129,7 +129,7 @@ def foretell(config: SegmentVideo, frames: Frames, given: Given, source: Source)
 class Footage:
     """A video or a folder of images: its frames, the start of each in seconds, and frames a second on average."""
 
-    frames: Frames
+    frames: Film
     starts: list[float]
     rate: Fraction
 
@@ -159,12 +159,12 @@ def open_footage(path: str) -> Footage:
     def read(times: Sequence[int]) -> UInt8[Tensor, "t h w c"]:
         return torch.stack([block(time // size)[time % size] for time in times])
 
-    return Footage(Frames(read, count, info.height, info.width), starts, info.rate)
+    return Footage(Film(read, count, info.height, info.width), starts, info.rate)
 
 
 def follow_all(
     config: SegmentVideo,
-    frames: Frames,
+    frames: Film,
     given: Given,
     source: Source,
     folder: Path,
@@ -224,7 +224,7 @@ def save_tracks(path: Path, tracks: Float[Tensor, "t p 3"]) -> None:
 
 
 def painted(
-    frames: Frames, masks: Path | None, tracks: Float[Tensor, "t p 3"] | None, tell: Callable[[int, str], None]
+    frames: Film, masks: Path | None, tracks: Float[Tensor, "t p 3"] | None, tell: Callable[[int, str], None]
 ) -> Iterator[UInt8[Tensor, "h w c"]]:
     """The frames with the masks of a folder and the points' latest ways painted on them."""
     for index in range(frames.count):

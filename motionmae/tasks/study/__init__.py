@@ -34,7 +34,7 @@ def run(config: Study) -> None:
     failed: list[str] = []
     if not config.tables:
         claim(config)
-        wanted = [cell for cell in cells.of_grid(config) if cells.missing(config, cell)]
+        wanted = [cell for cell in cells.of_grid(config) if cells.unmeasured(config, cell)]
         print(f"{config.grid}: {len(wanted)} of {len(cells.of_grid(config))} cells to do, into {config.results}")
         failed = work(config, wanted)
         if config.timed:

@@ -68,7 +68,7 @@ def figures(config: Study, cell: Cell) -> dict[str, Any]:
     return {} if "failed" in found else found
 
 
-def missing(config: Study, cell: Cell) -> list[Measure]:
+def unmeasured(config: Study, cell: Cell) -> list[Measure]:
     """What is still to be measured of a cell."""
     found, possible = figures(config, cell), ("probe",) if cell.arm in UNLEARNED_ARMS else config.measures
     return [name for name in config.measures if name in possible and not there(config, found, name)]
@@ -118,7 +118,7 @@ def do(config: Study, cell: Cell) -> None:
         pretrain.run(cell.config)
         found["pretrain"] = course(cell)
     model = model_of(cell)
-    for name in missing(config, cell):
+    for name in unmeasured(config, cell):
         begun = time.perf_counter()
         found[name] = MEASURES[name](config, cell, model)
         found.setdefault("seconds", {})[name] = round(time.perf_counter() - begun, 1)

@@ -61,7 +61,7 @@ def application(session: Session, token: str, end: Callable[[], None]) -> Guard:
             raise HTTPException(404)
         shown = np.where(mask == VOID, 0, mask)
         colours = np.concatenate((palette()[shown], np.where(shown > 0, 255, 0)[..., None]), axis=2)
-        return picture(Image.fromarray(colours.astype(np.uint8)), "PNG")
+        return image_answer(Image.fromarray(colours.astype(np.uint8)), "PNG")
 
     def number(request: Request) -> int:
         if not 0 <= (value := request.path_params["number"]) < session.footage.frames.count:
@@ -138,10 +138,10 @@ def jpeg(pixels: np.ndarray) -> Response:
     """A picture for looking at, no larger than the page needs it."""
     image = Image.fromarray(pixels)
     image.thumbnail((SIDE, SIDE))
-    return picture(image, "JPEG")
+    return image_answer(image, "JPEG")
 
 
-def picture(shown: Image.Image, kind: str) -> Response:
+def image_answer(shown: Image.Image, kind: str) -> Response:
     """An image as an answer."""
     content = io.BytesIO()
     shown.save(content, kind)

@@ -16,7 +16,7 @@ from motionmae.config import SegmentVideo
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import VOID, draw_points, paint, read_mask, write_mask
 from motionmae.files import read_json
-from motionmae.inference.sequence import Source, open_folder, resolve
+from motionmae.inference.sequence import Source, claim_folder, resolve
 from motionmae.progress import clock
 from motionmae.tasks.segment.given import Given, given_masks, given_points
 from motionmae.tasks.segment.pick.drawing import Drawing, read_drawing, to_given
@@ -82,11 +82,11 @@ class Session:
             drawing = self.keep(content)
             given = to_given(drawing, self.bases, self.footage.frames)
             config = self.as_typed(drawing, given)
-            open_folder(self.out, config, resolve(config.propagation), (*MADE, "labels/*.png"))
+            claim_folder(self.out, config, resolve(config.propagation), (*MADE, "labels/*.png"))
             for number, mask in given.masks.items():
                 write_mask(self.out / "labels" / f"{number:05d}.png", mask)
             self.runs, self.done, self.text, self.error, self.stopping = self.runs + 1, 0, "starting", "", False
-            self.begun, self.made, self.made_by, self.tracks = time.monotonic(), [], command(config), None
+            self.begun, self.made, self.made_by, self.tracks = time.monotonic(), [], command_of(config), None
             self.thread = threading.Thread(target=self._run, args=(config, given), daemon=True)
             self.thread.start()
 
@@ -164,7 +164,7 @@ def called(first: int, last: int) -> tuple[str, ...]:
     return tuple(f"object {label}" for label in range(first, last + 1))
 
 
-def command(config: SegmentVideo) -> str:
+def command_of(config: SegmentVideo) -> str:
     """The command line that makes this config."""
     return shlex.join(["motionmae", "segment", "video", config.video, *options(config, SegmentVideo())])
 
