@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command:
             if needed := pages.missing(config, f"motionmae {command}"):
                 raise MotionMAEError(needed)
-            if out := getattr(getattr(config, "run", None), "out", ""):
-                print(f"motionmae {command}, into {out}", flush=True)
+            if command in ("pretrain", "finetune"):
+                print(f"motionmae {command}, into {config.run.out}", flush=True)
             with Progress("loading"):  # a busy machine takes long to import PyTorch
                 task = import_module(f"motionmae.tasks.{command}")
             task.run(config)

@@ -6,6 +6,7 @@ Its one rule: nobody who watches waits longer than a few seconds for a sign of l
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -110,6 +111,15 @@ def unwrap() -> None:
         stream = getattr(sys, name)
         if isinstance(stream, FileProxy):
             setattr(sys, name, stream.rich_proxied_file)
+
+
+def then(what: str, aside: bool = False) -> None:
+    """The last line of a command: what to type, or to open, next. `aside`: on stderr, where stdout is for a program.
+
+    One rank of many says it.
+    """
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(f"next: {what}", file=sys.stderr if aside else sys.stdout, flush=True)
 
 
 class _Bar(bars.Progress):

@@ -189,9 +189,10 @@ def test_an_index_finds_what_comparing_all_finds(engine):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["embed", "MODEL", "VIDEOS"], "--out '': expected a name that ends in .parquet"),
+        (["embed", "MODEL", "VIDEOS"], "embed needs --out: the table: .parquet, .npz"),
+        (["embed", "MODEL", "VIDEOS", "--out", "x.txt"], "--out 'x.txt': expected a name that ends in .parquet"),
         (["embed", "MODEL", "VIDEOS", "--out", "THERE.npz"], "exists already"),
-        (["embed", "MODEL", "--out", "x.npz"], "say which videos"),
+        (["embed", "MODEL", "--out", "x.npz"], "embed needs VIDEOS"),
         (["embed", "MODEL", "nowhere", "--out", "x.npz"], "nowhere: there is no such file"),
         (["embed", "nothing", "VIDEOS", "--out", "x.npz"], "nothing: there is no such checkpoint"),
         (["embed", "MODEL", "VIDEOS", "--out", "x.npz", "--every", "often"], "--every 'often'"),

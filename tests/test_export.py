@@ -174,7 +174,7 @@ def test_pushing_sends_the_folder_and_says_what_the_hub_refuses(pretrained, tmp_
         (["export", "onnx", "MODEL", "--out", "m.bin"], "expected a name that ends in .onnx"),
         (["export", "weights", "MODEL", "--out", "THERE.safetensors"], "exists already"),
         (["export", "hf", "nothing", "--out", "x"], "nothing: there is no such checkpoint"),
-        (["export", "hf", "--out", "x"], "say which model"),
+        (["export", "hf", "--out", "x"], "export needs MODEL"),
         (["export", "jax", "MODEL"], "there is no choice 'jax'"),
     ],
 )

@@ -320,4 +320,4 @@ def test_a_missing_extra_is_told(tmp_path, capsys, monkeypatch):
     assert main(["segment", "video", clip_file(tmp_path / "v.mp4"), "--pick"]) == 2
     assert "--pick needs uvicorn: pip install 'motionmae[pick]'" in capsys.readouterr().err
     assert main(["segment", "video", "--pick"]) == 2
-    assert "VIDEO is missing" in capsys.readouterr().err
+    assert "segment needs VIDEO: a video file" in capsys.readouterr().err

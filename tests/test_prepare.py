@@ -91,7 +91,7 @@ def test_what_is_there_is_not_made_again_and_other_settings_are_refused(
 
 def test_mistakes_are_one_sentence(originals: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     for arguments, told in [
-        ([], "needs a SOURCE"),
+        ([], "prepare needs SOURCE: a manifest"),
         ([str(originals), "--out", str(originals / "small")], "must not lie in the folder of the originals"),
         ([str(tmp_path / "absent")], "there is no such folder"),
     ]:
@@ -133,6 +133,6 @@ def test_the_bench_tells_speed_ceiling_memory_and_one_advice(originals: Path, ca
     arguments = ["--data.path", str(originals / "dogs"), "--data.stride", "2", "--frames", "4", "--size", "32"]
     assert main(["bench", "data", *arguments, "--clips", "8", "--reads", "8", "--data.workers", "1"]) == 0
     told = capfd.readouterr().out
-    for words in ("one process: ", "the decoder alone, to RGB: ", "ratio ", "1 workers: ", "MB after 8", "advice: "):
+    for words in ("one process: ", "the decoder alone, to RGB: ", "ratio ", "1 workers: ", "memory: ", "advice: "):
         assert words in told
     assert told.count("advice") == 1

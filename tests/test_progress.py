@@ -15,7 +15,8 @@ import pytest
 
 from motionmae import cli, progress
 from motionmae.data.synthetic import write_videos
-from motionmae.progress import Progress
+from motionmae.presets import COMMANDS
+from motionmae.progress import Progress, then
 from motionmae.training import loop
 
 TEXT = "loss 0.1234  appearance 0.812x  motion 0.933x  12.3 clips/s  data wait 3%"
@@ -45,6 +46,23 @@ def test_piped_work_that_takes_long_says_so_every_few_seconds_and_short_work_not
     with Progress("videos", 3, speak=False):
         time.sleep(0.5)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"bench", "study"}))  # whose tables are their results
+def test_every_command_ends_with_what_to_type_next(command):
+    task = Path(progress.__file__).parent / "tasks" / command
+    files = [task.with_suffix(".py")] if task.with_suffix(".py").exists() else [*task.glob("[a-z]*.py")]
+    for file in files:
+        text = file.read_text()
+        assert "then(" in text or "def run(config" not in text or file.stem in ("bench", "given"), file
+
+
+def test_what_to_type_next_is_said_once(capsys, monkeypatch):
+    then("motionmae report runs/x")
+    then("look", aside=True)
+    monkeypatch.setenv("RANK", "1")
+    then("nothing")
+    assert capsys.readouterr() == ("next: motionmae report runs/x\n", "next: look\n")
 
 
 def test_a_run_that_others_will_stop_may_lose_its_reader(monkeypatch):

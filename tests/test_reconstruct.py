@@ -124,7 +124,7 @@ def test_every_picture_has_its_name_above_it():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["MODEL"], "say which model and which video"),
+        (["MODEL"], "reconstruct needs VIDEO"),
         (["MODEL", "VIDEO", "--out", "r.avi"], "--out 'r.avi': expected a name that ends in .mp4"),
         (["MODEL", "VIDEO", "--out", "r.mp4", "--at", "9s"], "--at 9s: the video lasts 2.4 s"),
         (["MODEL", "VIDEO", "--out", "r.mp4", "--at", "soon"], "--at 'soon'"),

@@ -166,7 +166,7 @@ def test_manifests_survive_being_written_and_read(tmp_path: Path):
 
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for arguments, told in [
-        ([], "needs a FOLDER"),
+        ([], "scan needs FOLDER: a folder, searched"),
         ([str(tmp_path / "absent")], "not a folder"),
         ([str(tmp_path)], "there is no video below this folder"),
         ([str(tmp_path), "--out", "a.txt"], "ends in .csv or .parquet"),

@@ -28,7 +28,7 @@ class Labelled(Data):
     """Part of a list to test on, as `split` is that to train on; of the list of `path` where `test` is not given."""
     leave_out: str = ""
     """Instead of a test: a value of the column "group" of the list of `path` (a person, a camera), whose videos are
-    tested on and not learnt from."""
+    tested on and not learnt from; `each` leaves out one after another, in runs of their own, and makes one table."""
     fraction: Annotated[float, SHARE] = 1.0
     """Share of the training videos of each class that is used, at least one; drawn by the seed."""
     frames: Annotated[int | None, FRAMES] = None

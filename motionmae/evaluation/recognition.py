@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import metrics
-from motionmae.files import write_csv
+from motionmae.evaluation.comparing import of_share
+from motionmae.files import read_text, write_csv
 from motionmae.library.classes import number
 from motionmae.library.sources import Videos
 
 
 @dataclass(frozen=True)
 class LabelledVideos:
-    """The videos of a test, the number of each one's class, and the classes' names."""
+    """The videos of a test, the number of each one's class, the classes' names, and each one's group, where known."""
 
     files: list[Path]
     numbers: list[int]
     names: tuple[str, ...]
+    groups: Sequence[str] = ()
 
 
-def labelled(videos: Videos, names: Sequence[str], path: str) -> LabelledVideos:
+def labelled(videos: Videos, names: Sequence[str], path: str, groups: Sequence[str] = ()) -> LabelledVideos:
     """Videos with the numbers of their classes in a model's order.
 
     Raises MotionMAEError for videos without classes, for classes that the model does not know, and for names where the
@@ -38,7 +42,7 @@ def labelled(videos: Videos, names: Sequence[str], path: str) -> LabelledVideos:
             f"--data.path {path}: a test needs the class of every video: class folders, or a list{which}"
         )
     numbers, names = number(videos.labels, names)
-    return LabelledVideos(videos.paths, numbers, tuple(names))
+    return LabelledVideos(videos.paths, numbers, tuple(names), groups)
 
 
 def measure(
@@ -64,7 +68,7 @@ def measure(
 
 
 def summary(figures: dict[str, Any]) -> str:
-    """The figures that a person looks at first, in two lines."""
+    """The figures that a person looks at first, in two lines, and one for each group where there are several."""
     views = figures["views"]
     top5 = f", top-5 {figures['top5']:.1%}" if len(figures["classes"]) > 5 else ""
     text = (
@@ -73,7 +77,44 @@ def summary(figures: dict[str, Any]) -> str:
         f"{figures['calibration_error']:.1%}"
     )
     orders = ", ".join(f"{name} {value:.1%}" for name, value in figures["orders"].items())
-    return f"{text}\ntop-1 of one view with its frames {orders}" if orders else text
+    text += f"\ntop-1 of one view with its frames {orders}" if orders else ""
+    return f"{text}\n{told_groups(figures)}" if figures.get("groups") else text
+
+
+def accuracy_by_group(right: Sequence[bool], groups: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of each group: its videos, the accuracy on them and its 95 % interval, were other videos of the group drawn."""
+    found = {}
+    for name in sorted(set(groups)):
+        hits = [hit for hit, group in zip(right, groups, strict=True) if group == name]
+        found[name] = {"videos": len(hits), "top1": sum(hits) / len(hits), "interval": list(of_share(hits))}
+    return found
+
+
+def told_groups(figures: dict[str, Any]) -> str:
+    """A line for each group, the worst first, and the mean over groups."""
+    groups = sorted(figures["groups"].items(), key=lambda item: item[1]["top1"])
+    wide = max(len(name) for name, _ in groups)
+    lines = [
+        f"  {name:{wide}}  {it['top1']:6.1%}  {it['interval'][0]:.1%} to {it['interval'][1]:.1%}  {it['videos']} videos"
+        for name, it in groups
+    ]
+    low, high = figures["top1_interval"]
+    mean = sum(it["top1"] for _, it in groups) / len(groups)
+    return "\n".join(
+        (
+            "group, top-1, 95 % interval over its videos:",
+            *lines,
+            f"mean over {len(groups)} groups "
+            f"{mean:.1%}; of all videos {figures['top1']:.1%}, 95 % interval over groups {low:.1%} to {high:.1%}",
+        )
+    )
+
+
+def read_predictions(path: Path) -> tuple[Float[Tensor, "n classes"], list[Path], list[str], tuple[str, ...]]:
+    """What `write_predictions` wrote: probabilities, videos, their classes, and the classes' names in order."""
+    head, *rows = csv.reader(read_text(path, "surrogateescape").splitlines())
+    values = torch.tensor([[float(value) for value in row[3:]] for row in rows])
+    return values, [Path(row[0]) for row in rows], [row[1] for row in rows], tuple(head[3:])
 
 
 def write_predictions(path: Path, probabilities: Float[Tensor, "n classes"], labels: LabelledVideos) -> None:

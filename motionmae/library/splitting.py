@@ -20,6 +20,8 @@ from motionmae.library.sources import Videos, column
 
 HELD = 0.2
 """Share of each class, or of the videos by whole groups, that is drawn for the test."""
+EACH = "each"
+"""What `--data.leave-out` calls every group in turn, unless a group is called so."""
 TESTS = ("test", "testing", "val", "valid", "validation", "dev", "eval")
 """What a column `split` calls the videos of a test; the first of these that it has is taken."""
 
@@ -31,8 +33,7 @@ def apart(data: Data, videos: Videos, leave_out: str, seed: int) -> tuple[Videos
     decides where it has one, else a fifth of each class is drawn, whole groups where there is a column `group`; none
     where each class, or group, is too small. Raises MotionMAEError where a side that is named is empty.
     """
-    names, count = _columns(data), len(videos.paths)
-    groups = column(data, "group", videos.paths) if "group" in names else []
+    names, count, groups = _columns(data), len(videos.paths), groups_of(data, videos)
     if leave_out:
         if leave_out not in groups:
             known = f"its groups are {', '.join(sorted(set(groups)))}" if groups else "it has no column 'group'"
@@ -54,6 +55,32 @@ def apart(data: Data, videos: Videos, leave_out: str, seed: int) -> tuple[Videos
         raise MotionMAEError(f"--data.path {data.path}: no video is left to {lacking} ({how})")
     said = f"--data.test is not given: {len(train)} videos to learn from, {len(test)} to test on ({how})"
     return _some(videos, train), _some(videos, test), said
+
+
+def groups_of(data: Data, videos: Videos) -> list[str]:
+    """What the column `group` of the list `data.path` says of each of these videos of it; nothing where it has none."""
+    return column(data, "group", videos.paths) if "group" in _columns(data) else []
+
+
+def in_turn(data: Data, videos: Videos) -> list[str]:
+    """The groups that `--data.leave-out each` leaves out one after another; none where no group is to be, or one alone.
+
+    Raises MotionMAEError where there are fewer than two, or where the videos of one are all that there are of a class.
+    """
+    groups = groups_of(data, videos)
+    if getattr(data, "leave_out", "") != EACH or EACH in groups:
+        return []
+    names = sorted(set(groups))
+    if len(names) < 2:
+        known = f"its only group is {names[0]}" if names else "it has no column 'group'"
+        raise MotionMAEError(f"--data.leave-out {EACH}: --data.path {data.path}: {known}")
+    for name in names:
+        others = {label for label, group in zip(videos.labels, groups, strict=True) if group != name}
+        if alone := sorted(set(videos.labels) - others):
+            raise MotionMAEError(
+                f"--data.leave-out {EACH}: without the group {name} no video of the class {alone[0]} is left"
+            )
+    return names
 
 
 def write_split(file: Path, videos: Videos, tests: Videos) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from motionmae.evaluation import comparing
-from motionmae.evaluation.recognition import LabelledVideos, write_predictions
+from motionmae.evaluation.recognition import LabelledVideos, accuracy_by_group, write_predictions
 from motionmae.files import write_image, write_json, write_text
 from motionmae.report import page
 from motionmae.report.page import Finding
@@ -31,25 +31,36 @@ def write(
     labels: LabelledVideos,
     mistakes: Sequence[tuple[str, Shaped[Tensor, "c t h w"]]],
     about: Mapping[str, str] | None = None,
-) -> None:
-    """evaluation.json, predictions.csv and report.html in the folder, with its pictures beside it and inside it.
+) -> dict[str, Any]:
+    """evaluation.json, predictions.csv and report.html in the folder, with its pictures beside it and inside it; the
+    figures with their intervals.
 
     `about` says what was tested on what.
     """
     numbers = torch.tensor(labels.numbers)
     right = (probabilities.argmax(1) == numbers).tolist()
-    figures = figures | {"top1_interval": list(comparing.of_share(right))}
+    figures = figures | intervals_of(right, labels.groups)
     write_json(folder / "evaluation.json", figures)
     write_predictions(folder / "predictions.csv", probabilities, labels)
     views = figures["views"]
     lead = f"{figures['videos']} videos of {len(figures['classes'])} classes, {views['clips']} x {views['crops']} views"
-    sections = [_headline(figures), _orders(figures), _calibration(figures), _classes(figures)]
+    sections = [_headline(figures), _groups(figures), _orders(figures), _calibration(figures), _classes(figures)]
     sections.append(_confusions(figures, folder, _wrong(folder, probabilities, labels)))
     if mistakes:
         pictures = [_strip(folder / f"mistake-{at}.webp", told, clip) for at, (told, clip) in enumerate(mistakes)]
         sections.append(page.section("The surest mistakes", *pictures))
     told = page.page("Action recognition", lead, sections, verdict(figures), about)
     write_text(folder / "report.html", told, "replace")
+    return figures
+
+
+def intervals_of(right: Sequence[bool], groups: Sequence[str]) -> dict[str, Any]:
+    """The interval of the accuracy, over whole groups where there are several; the figures of each group then."""
+    names = sorted(set(groups))
+    if len(names) < 2:
+        return {"top1_interval": list(comparing.of_share(right))}
+    interval = comparing.of_share(right, [names.index(group) for group in groups])
+    return {"top1_interval": list(interval), "groups": accuracy_by_group(right, groups)}
 
 
 def verdict(figures: Mapping[str, Any]) -> list[Finding]:
@@ -89,8 +100,23 @@ def _headline(figures: dict[str, Any]) -> str:
         rows.append(("top-5", f"{figures['top5']:.1%}", ""))
     rows.append(("mean over classes", f"{figures['mean_class']:.1%}", ""))
     words = "The interval is a bootstrap over videos: where few people or places made many of them, it is too narrow."
+    if "groups" in figures:
+        words = f"The interval is a bootstrap over the {len(figures['groups'])} groups: whole ones are drawn."
     table = page.table(("figure", "value", "95 % interval"), rows)
     return page.section("Accuracy", table, page.text(words))
+
+
+def _groups(figures: dict[str, Any]) -> str:
+    """Each group's accuracy, the hardest first."""
+    found = sorted(figures.get("groups", {}).items(), key=lambda item: item[1]["top1"])
+    if not found:
+        return ""
+    rows = [
+        (name, f"{it['top1']:.1%}", f"{it['interval'][0]:.1%} to {it['interval'][1]:.1%}", str(it["videos"]))
+        for name, it in found
+    ]
+    table = page.table(("group", "top-1", "95 % interval over its videos", "videos"), rows)
+    return page.section("Groups, the hardest first", table)
 
 
 def _orders(figures: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from motionmae.evaluation.davis import write_sequence
 from motionmae.files import read_json, write_text
 from motionmae.library.processes import available
 from motionmae.presets import TINY
-from motionmae.progress import Progress, clock
+from motionmae.progress import Progress, clock, then
 from motionmae.report import page
 from motionmae.report.run import columns, last_picture, loss_charts
 from motionmae.tasks import study
@@ -56,6 +56,7 @@ def run(config: Demo) -> None:
     write_text(out / "report.html", write_page(config, settings.base, rows, elapsed, out))
     print(as_text(rows))
     print(f"\n{elapsed} in all. The report: {out / 'report.html'}")
+    then(f"open {out / 'report.html'} in a browser")
 
 
 def make_videos(config: Demo, out: Path) -> None:

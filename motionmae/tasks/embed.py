@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from motionmae.library.parts import parse_share
 from motionmae.library.processes import Failure
 from motionmae.library.sources import Videos, collect
 from motionmae.models.encoder import VideoEncoder
-from motionmae.progress import Progress
+from motionmae.progress import Progress, then
 from motionmae.runtime import Runtime
 from motionmae.video import remote
 
@@ -64,7 +65,8 @@ def run(config: Embed) -> None:
                 here.say(f"{count - len(missing)} of {count} parts are there; whichever job ends last joins them")
                 return
             rows = join_table(folder, count, out, {name: value for name, value in about.items() if name != "videos"})
-            here.say(f"{rows} rows: {out}\nmotionmae search {out} QUERY.mp4 finds what is alike")
+            here.say(f"{rows} rows: {out}")
+            then(f"motionmae search {quote(str(out))} QUERY.mp4, or motionmae map {quote(str(out))}")
 
 
 def told(layout: Layout, encoder: VideoEncoder) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 from motionmae import runtime
 from motionmae.config import Data, Evaluate, check
 from motionmae.evaluation.recognition import labelled, summary
 from motionmae.inference.views import examine_classifier, settle
 from motionmae.library.sources import find
+from motionmae.library.splitting import groups_of
 from motionmae.models.classifier import read_classifier
+from motionmae.progress import then
 from motionmae.report import evaluation as report
 from motionmae.runtime import out_beside
 
@@ -22,10 +25,13 @@ def run(config: Evaluate) -> None:
     with runtime.leaving(here):
         classifier, made_with = read_classifier(config.model, config.heads)
         view = settle(config.views, made_with, classifier.encoder.config)
-        labels = labelled(find(Data(**asdict(config.data))), classifier.names, config.data.path)
+        data = Data(**asdict(config.data))
+        videos = find(data)
+        labels = labelled(videos, classifier.names, data.path, groups_of(data, videos))
         folder = Path(config.out) if config.out else out_beside(config.model, "evaluation")
         found = examine_classifier(classifier, labels, view, config.compute, here, config.orders, config.mistakes)
         if here.main:
             about = {"model": config.model, "data": f"{config.data.path}, {len(labels.files)} videos"}
-            report.write(folder, found.figures, found.probabilities, labels, found.mistakes, about)
-            here.say(f"{summary(found.figures)}\n{folder / 'report.html'}")
+            figures = report.write(folder, found.figures, found.probabilities, labels, found.mistakes, about)
+            here.say(f"{summary(figures)}\n{folder / 'report.html'}")
+    then(f"open {folder / 'report.html'} in a browser, or motionmae predict {quote(config.model)} VIDEO")

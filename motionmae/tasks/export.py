@@ -19,10 +19,20 @@ from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.classifier import read_classifier
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.export import Exported
+from motionmae.progress import then
 from motionmae.report.card import card
 
 NEAR = {"onnx": 1e-4, "pt2": 1e-5}
 """How far an exported model's numbers may lie from the model's own, where those are of the order of 1."""
+
+
+LOADED = {
+    "hf": "in Python, transformers.AutoModel.from_pretrained({})",
+    "onnx": "in Python, onnxruntime.InferenceSession({})",
+    "pt2": "in Python, torch.export.load({}).module()",
+    "weights": "in Python, safetensors.torch.load_file({})",
+}
+"""How another program opens what was written."""
 
 
 def run(config: Export) -> None:
@@ -45,6 +55,7 @@ def run(config: Export) -> None:
     print(f"{out}, {sum(f.stat().st_size for f in [out, *out.rglob('*')] if f.is_file()) / 1e6:.1f} MB")
     if config.push:
         push(out, config.push)
+    then(LOADED[config.kind].format(repr(config.out)))
 
 
 def opened(config: Export) -> tuple[Exported, dict[str, Any]]:

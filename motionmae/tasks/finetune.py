@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
+import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import numpy as np
@@ -17,15 +20,17 @@ from motionmae.data import transforms
 from motionmae.data.clips import Clips, told_short
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.metrics import top_k
-from motionmae.evaluation.recognition import LabelledVideos, labelled, summary
+from motionmae.evaluation.recognition import LabelledVideos, labelled, measure, read_predictions, summary
+from motionmae.files import read_json
 from motionmae.inference.views import View, as_views, examine_classifier, fits, watch
 from motionmae.inference.views import settle as settle_views
 from motionmae.library.classes import number, share
 from motionmae.library.sources import Videos, find
-from motionmae.library.splitting import apart, write_split
+from motionmae.library.splitting import apart, groups_of, in_turn, write_split
 from motionmae.models import weights
 from motionmae.models.classifier import Classifier, read_classifier
 from motionmae.objectives.classification import AugmentClips, Classification
+from motionmae.progress import then
 from motionmae.report import evaluation as report
 from motionmae.runtime import Runtime
 from motionmae.training import optim, settling
@@ -55,10 +60,40 @@ def run(config: Finetune) -> None:
         )
     if config.data.test or config.data.test_split:
         tests, said = find(testing(config.data)), ""
+    elif names := in_turn(config.data, videos):
+        in_each(config, videos, names)
+        return
     else:
         videos, tests, said = apart(config.data, videos, config.data.leave_out, config.seed)
     if not fit_videos(config, videos, tests if tests.paths else None, said):
         raise KeyboardInterrupt
+    then(f"motionmae predict {quote(config.run.out)} VIDEO")
+
+
+def in_each(config: Finetune, videos: Videos, names: Sequence[str]) -> None:
+    """Leave each group out in turn, in a run of its own below `config.run.out`; then all their tests as one."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise MotionMAEError("--data.leave-out each runs on one rank; under torchrun name one group after another")
+    out, found, files, labels, groups = Path(config.run.out), [], [], [], []
+    classes, view = (), {}
+    for turn, name in enumerate(names, 1):
+        run = replace(config.run, out=str(out / f"group-{urllib.parse.quote(name, safe='')}"))
+        part = replace(config, data=replace(config.data, leave_out=name), run=run)
+        train, tests, said = apart(part.data, videos, name, config.seed)
+        print(f"group {turn} of {len(names)}: {name}", flush=True)
+        if not fit_videos(part, train, tests, said):
+            raise KeyboardInterrupt
+        told = Path(run.out) / "evaluation"
+        values, paths, known, classes = read_predictions(told / "predictions.csv")
+        view = read_json(told / "evaluation.json")["views"]
+        found.append(values)
+        files, labels, groups = files + paths, labels + known, groups + [name] * len(paths)
+    numbers = [classes.index(label) for label in labels]
+    figures = measure({"views": torch.cat(found)}, torch.tensor(numbers), classes) | {"views": view}
+    about = {"model": f"{out}/group-*", "data": f"{config.data.path}, {len(files)} videos of {len(names)} groups"}
+    figures = report.write(out, figures, torch.cat(found), LabelledVideos(files, numbers, classes, groups), [], about)
+    print(f"{summary(figures)}\n{out / 'report.html'}")
+    then(f"open {out / 'report.html'} in a browser")
 
 
 def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None, how: str = "") -> bool:
@@ -73,7 +108,9 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None, ho
         config, few = settling.settle(config, len(kept), here.ranks)
         settled = settled._replace(config=config)
         dataset = clips_of(settled, [videos.paths[at] for at in kept], [labels[at] for at in kept])
-        test = None if tests is None else labelled(tests, config.classes, config.data.test)
+        test = None
+        if tests is not None:
+            test = labelled(tests, config.classes, config.data.test, groups_of(testing(config.data), tests))
         classifier, short = build(config, settled.start), told_short(dataset)
         objective = Classification(classifier, config.mix, augmentation(config.augment), config.data.repeats)
         look = None if test is None else watching(settled, classifier, test, here)
@@ -97,8 +134,8 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None, ho
                     "model": config.run.out,
                     "data": f"{config.data.test or config.data.path}, {len(test.files)} videos",
                 }
-                report.write(folder, found.figures, found.probabilities, test, found.mistakes, told)
-                here.say(f"{summary(found.figures)}\n{folder / 'report.html'}")
+                figures = report.write(folder, found.figures, found.probabilities, test, found.mistakes, told)
+                here.say(f"{summary(figures)}\n{folder / 'report.html'}")
         return done
 
 

@@ -13,6 +13,7 @@ from motionmae.config import Map, check
 from motionmae.errors import MotionMAEError
 from motionmae.inference.features import read_features
 from motionmae.inference.nearest import blocks, mean_of
+from motionmae.progress import then
 from motionmae.report.gallery import Shown, write_map
 
 
@@ -32,6 +33,7 @@ def run(config: Map) -> None:
     lead = f"{len(table.rows)} rows of {config.features}, {told}"
     write_map(out, lead, points, shown, [row.label for row in table.rows], config.pictures)
     print(out)
+    then(f"open {out} in a browser")
 
 
 def pca(vectors: Shaped[np.ndarray, "n ..."]) -> tuple[Float[Tensor, "n 2"], str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from motionmae.config import Motions, check
 from motionmae.data.motions import MOTIONS, split_sources, write_clips
 from motionmae.errors import MotionMAEError
+from motionmae.progress import then
 
 
 def run(config: Motions) -> None:
@@ -23,3 +25,5 @@ def run(config: Motions) -> None:
         told = ", ".join(file.name for file in files)
         print(f"{name}: {len(files) * len(MOTIONS) * config.count} clips of {len(MOTIONS)} motions from {told}")
     print(config.out)
+    out = quote(config.out)
+    then(f"motionmae finetune tiny --init none --data.path {out}/train --data.test {out}/test")

@@ -19,7 +19,7 @@ from motionmae.data.clips import pretraining_offsets
 from motionmae.errors import MotionMAEError
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.objectives.reconstruction import Reconstruction, heads_of
-from motionmae.progress import clock
+from motionmae.progress import clock, then
 from motionmae.runtime import Runtime
 from motionmae.training import optim, settling
 from motionmae.training.machine import COUNTED, now
@@ -73,6 +73,7 @@ def run(config: Planned) -> None:
         "counted: operations, weights and what autograd keeps (in bf16 unless --run.precision fp32); extrapolated: the "
         "hours, without waiting for data or other ranks, and the memory, without what lives inside an operator"
     )
+    then("motionmae pretrain with the same preset and --data.path VIDEOS")
 
 
 def needs_of(config: Pretrain) -> Needs:

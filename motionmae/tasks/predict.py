@@ -25,7 +25,7 @@ from motionmae.inference.views import View, as_views, settle
 from motionmae.inference.windows import Span
 from motionmae.library.sources import collect
 from motionmae.models.classifier import Classifier, read_classifier
-from motionmae.progress import Progress
+from motionmae.progress import Progress, then
 from motionmae.runtime import Runtime
 from motionmae.video import remote
 from motionmae.video.frames import Frames
@@ -73,6 +73,10 @@ def run(config: Predict) -> None:
         if config.render:
             with_classes(files[0], found[files[0]], classifier.names, config.render)
             print(config.render, file=sys.stderr)
+        if config.json not in ("", "-") and here.main:
+            print(f"the likeliest {config.top} classes of {len(found)} videos: {config.json}")
+        along = "--every 1s tells the classes along time" if not config.every else "--render FILE.mp4 shows them"
+        then(along, aside=config.json == "-")
 
 
 def windows_of(classifier: Classifier, file: Path, config: Predict, view: View, here: Runtime) -> list[Prediction]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 
@@ -20,7 +21,7 @@ from motionmae.library.manifest import Entry
 from motionmae.library.prepare import Job, done, jobs, prepare, seconds_for
 from motionmae.library.processes import Failure, available
 from motionmae.library.sources import find
-from motionmae.progress import Progress
+from motionmae.progress import Progress, then
 from motionmae.video import remote
 from motionmae.video.reading import open_video
 from motionmae.video.table import forget
@@ -74,6 +75,7 @@ def run(config: Prepare) -> None:
     if config.shard:
         count = tars.pack(entries, os.path.join(config.out, "shards"), config.shard)
         console.print(f"{count} shards: {config.out}/shards", soft_wrap=True)
+    then(f"motionmae pretrain small --data.path {quote(f'{config.out}/shards' if config.shard else str(manifest))}")
 
 
 def gained(console: Console, work: Sequence[Job], entries: Sequence[Entry]) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +26,7 @@ from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.tokens import grid_of
 from motionmae.objectives import masking
 from motionmae.objectives.reconstruction import Reconstruction, heads_of
+from motionmae.progress import then
 from motionmae.report.pictures import save_animation, side_by_side
 from motionmae.runtime import Runtime
 from motionmae.training import optim, settling
@@ -39,6 +41,8 @@ def run(config: Pretrain) -> None:
     check(config)
     if not fit_videos(config, find(config.data)):
         raise KeyboardInterrupt
+    out = quote(config.run.out)
+    then(f"motionmae report {out}, or motionmae probe {out} --data.path LABELLED")
 
 
 def fit_videos(config: Pretrain, videos: Videos) -> bool:

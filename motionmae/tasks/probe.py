@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from motionmae.models import weights
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.tokens import grid_of
 from motionmae.models.unlearned import SIDE, UNLEARNED, Pixels
+from motionmae.progress import then
 from motionmae.report import probing as report
 from motionmae.runtime import Runtime
 from motionmae.video import remote
@@ -64,6 +66,7 @@ def run(config: Probe) -> dict[str, Any]:
         write_page(folder / "report.html", config, content, videos.numbers, folds)
         turns = f", each of {len(folds)} values of {config.data.leave} in turn" if config.data.leave else ""
         here.say(f"{fitted} videos to fit on, {tests} to test on{turns}\n{told(table)}\n{folder / 'report.html'}")
+        then(f"open {folder / 'report.html'} in a browser, or motionmae finetune custom --init {quote(config.model)}")
         return content
 
 

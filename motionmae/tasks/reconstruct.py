@@ -20,7 +20,7 @@ from motionmae.files import write_text
 from motionmae.inference.windows import parse_seconds
 from motionmae.models import weights
 from motionmae.objectives.reconstruction import Reconstruction
-from motionmae.progress import Progress
+from motionmae.progress import Progress, then
 from motionmae.report import page
 from motionmae.report.pictures import captioned, errors
 from motionmae.runtime import Runtime
@@ -69,6 +69,7 @@ def run(config: Reconstruct) -> None:
     write_text(beside, write_page(config, objective, len(figures), table, out))
     print(told(table, len(figures)))
     print(f"{out}\n{beside}")
+    then(f"open {beside} in a browser")
 
 
 def opened(config: Reconstruct) -> tuple[Pretrain, Reconstruction]:

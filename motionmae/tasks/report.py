@@ -10,6 +10,7 @@ from motionmae.config import Report, check
 from motionmae.errors import MotionMAEError
 from motionmae.files import write_text
 from motionmae.presets import COMMANDS
+from motionmae.progress import then
 from motionmae.report.comparison import report
 
 
@@ -21,6 +22,7 @@ def run(config: Report) -> None:
     out = Path(config.out)
     write_text(out, report([Path(name) for name in config.runs], presets()), "replace")
     print(f"the report: {out}")
+    then(f"open {out} in a browser")
 
 
 def presets() -> dict[str, Any]:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from shlex import quote
 
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +21,7 @@ from motionmae.library.manifest import Entry
 from motionmae.library.processes import available
 from motionmae.library.scan import scan
 from motionmae.library.sources import find
-from motionmae.progress import Progress
+from motionmae.progress import Progress, then
 from motionmae.video import remote
 from motionmae.video.origin import is_address
 
@@ -65,6 +66,7 @@ def run(config: Scan) -> None:
         raise MotionMAEError(f"{config.folder}: there is no video below this folder ({others} other files)")
     remove(parts.parts_beside(out))
     show(console, out, entries, others)
+    then(f"motionmae pretrain small --data.path {quote(str(out))}")
 
 
 def _examined(config: Scan, made: parts.Manifest) -> Iterator[Entry | None]:

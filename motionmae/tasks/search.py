@@ -22,6 +22,7 @@ from motionmae.inference.features import Embeddings, read_features
 from motionmae.inference.nearest import duplicates, mean_of, nearest
 from motionmae.inference.views import settle
 from motionmae.models.weights import load
+from motionmae.progress import then
 from motionmae.report.gallery import Shown, write_gallery
 from motionmae.runtime import Runtime
 from motionmae.video.errors import VideoError
@@ -66,6 +67,12 @@ def run(config: Search) -> None:
         }
         write_gallery(Path(config.html), title, f"{len(table.rows)} rows of {config.features}", shown)
         print(config.html, file=sys.stderr)
+    if config.json not in ("", "-"):
+        print(f"{sum(map(len, found.values()))} hits: {config.json}")
+    then(
+        f"open {config.html} in a browser" if config.html else "--html hits.html shows the hits as pictures",
+        aside=config.json == "-",
+    )
 
 
 def hits(

@@ -27,7 +27,7 @@ from motionmae.inference.sequence import (
     resolve,
 )
 from motionmae.models.encoder import VideoEncoder
-from motionmae.progress import Progress
+from motionmae.progress import Progress, then
 from motionmae.report.segmentation import save_page
 from motionmae.runtime import Runtime
 from motionmae.tasks.segment.score import score_folder, table, write_scores
@@ -55,6 +55,7 @@ def run(config: SegmentDavis) -> None:
     save_page(out / "index.html", f"DAVIS 2017 {config.data.split}", lead, films, scores=scores)
     print(table(scores) if scores else "no sequence has annotations of 3 frames or more: there is nothing to score")
     print(f"predictions, {'overlays, ' * bool(films)}{'scores.json, ' * bool(scores)}index.html are in {out}")
+    then(f"open {out / 'index.html'} in a browser")
 
 
 def score_encoder(

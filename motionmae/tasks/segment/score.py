@@ -15,6 +15,7 @@ from motionmae.evaluation.davis import list_masks, list_sequences
 from motionmae.evaluation.masks import VOID, read_mask
 from motionmae.evaluation.metrics import mean_recall_decay, region_contour
 from motionmae.files import write_json
+from motionmae.progress import then
 
 KEYS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
@@ -29,6 +30,8 @@ def run(config: SegmentScore) -> None:
     print(table(scores))
     if config.json:
         write_scores(config.json, scores)
+        print(config.json)
+    then("motionmae segment davis MODEL --data.path DAVIS makes such masks and a page of them")
 
 
 def write_scores(path: Path | str, scores: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ from motionmae.inference.sequence import (
     open_source,
     resolve,
 )
-from motionmae.progress import Progress, clock
+from motionmae.progress import Progress, clock, then
 from motionmae.report.segmentation import save_page
 from motionmae.tasks.segment.given import Given, read_given
 from motionmae.video.frames import Images
@@ -60,6 +60,7 @@ def run(config: SegmentVideo) -> None:
     with Progress("working", 2 * footage.frames.count) as progress:
         made = segment(config, footage, given, source, out, progress.show)
     print(f"{footage.frames.count} frames; {', '.join(made)} are in {out}")
+    then(f"open {out / 'index.html'} in a browser; --pick draws and corrects there")
 
 
 def source_of(config: SegmentVideo) -> Source:
