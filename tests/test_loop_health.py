@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import types
@@ -329,6 +330,15 @@ def test_tensorboard_has_the_config_and_the_pictures_of_inspections(tmp_path):
     assert (shown.step, shown.width, shown.height) == (3, 8, 6)
     (text,) = events.Tensors("config/text_summary")
     assert b"log_every" in text.tensor_proto.string_val[0]
+    told = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"optim.lr" in told
+    assert b"run.log_every" in told
+
+
+def test_readings_tell_the_memory(tmp_path):
+    runs.fit_toy(runs.toy_config(tmp_path))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(0.05 < line["memory_gib"] < 200 for line in lines if "loss" in line)
 
 
 def test_a_report_shows_runs_side_by_side(tmp_path, capsys):

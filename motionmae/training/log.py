@@ -64,9 +64,12 @@ class Log:
             write_text(self.path, "".join(f"{line}\n" for line in lines if 0 <= _step(line) <= first))
             self.file, self.text = _growing(self.path), _growing(folder / "log.txt")
             from torch.utils.tensorboard import SummaryWriter
+            from torch.utils.tensorboard.summary import hparams
 
             self.board = SummaryWriter(str(folder), purge_step=first + 1)
             self.board.add_text("config", f"```\n{json_text(plain(config))}```", first)
+            for part in hparams(options(plain(config)), {"loss": 0.0}):  # the table of runs, beside the loss
+                self.board.file_writer.add_summary(part)  # pyright: ignore
         except OSError as error:
             raise MotionMAEError(f"{folder}: the log cannot be written ({error})") from error
 
@@ -242,6 +245,17 @@ def completed(config: Any, before: dict[str, Any]) -> dict[str, Any]:
 def plain(config: Any) -> Any:
     """The config as JSON gives it back."""
     return json.loads(json.dumps(asdict(config)))
+
+
+def options(config: dict[str, Any], before: str = "") -> dict[str, str | int | float]:
+    """The fields of a plain config by their dotted names; what is no number is told in words."""
+    found: dict[str, str | int | float] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            found |= options(value, f"{before}{name}.")
+        else:
+            found[before + name] = value if isinstance(value, int | float | str) else json.dumps(value)
+    return found
 
 
 def _wandb(folder: Path, config: Any) -> Any:

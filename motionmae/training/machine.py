@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -43,6 +45,13 @@ COUNTED: dict[Any, Any] = {
     if hasattr(space, name)
 }
 """Operations of what PyTorch's counter of operations does not know on CPUs, for its `custom_mapping`."""
+
+
+def peak(device: torch.device) -> int:
+    """The most memory so far in bytes: what this process has had of the GPU, or on the CPU all that it has had."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def now(device: torch.device) -> float:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from motionmae.runtime import Runtime
+from motionmae.training.machine import peak
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Meter:
         shown["skipped"] = float(len(bad))
         spent = time.perf_counter() - self.begun
         shown |= {"clips_per_second": self.clips / spent, "data_wait": self.waited / spent}
+        shown["memory_gib"] = peak(runtime.device) / 2**30
         self._restart()
         return shown, sound, bad
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import resource
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from motionmae.data.loading import Order, loader
 from motionmae.errors import MotionMAEError
 from motionmae.library.processes import available
 from motionmae.library.sources import find
+from motionmae.training import machine
 from motionmae.video.packets import Demuxer
 from motionmae.video.reading import VideoInfo, probe
 from motionmae.video.table import forget
@@ -133,7 +132,7 @@ def _megabytes() -> tuple[float, float]:
         kilobytes = {parts[0]: int(parts[1]) for parts in words if parts[-1] == "kB"}
         own = kilobytes["Private_Clean:"] + kilobytes["Private_Dirty:"]
         return kilobytes["Rss:"] * 1024 / 1e6, own * 1024 / 1e6
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    most = machine.peak(torch.device("cpu")) / 1e6
     return most, most
 
 

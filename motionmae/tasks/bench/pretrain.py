@@ -6,7 +6,6 @@ All that is compared runs in turns in one process, so that whatever else the mac
 from __future__ import annotations
 
 import importlib.util
-import resource
 import statistics
 import tempfile
 import time
@@ -264,9 +263,8 @@ def _comparison(turns: list[Turn]) -> list[str]:
 
 
 def _memory(here: Runtime) -> str:
-    if here.device.type == "cuda":
-        return f"peak memory {torch.cuda.max_memory_allocated(here.device) / 2**30:.2f} GiB on the device, of all kinds"
-    return f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB of the process"
+    where = "on the device, of all kinds" if here.device.type == "cuda" else "of the process"
+    return f"peak memory {machine.peak(here.device) / 2**30:.2f} GiB {where}"
 
 
 def _limit(whole: Part, turns: list[Turn], waiting: float, config: BenchPretrain, here: Runtime) -> str:

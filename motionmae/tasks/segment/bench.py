@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
-import time
 from collections.abc import Callable, Sequence
 
 import torch
@@ -18,6 +15,7 @@ from motionmae.inference.propagation import carry, match
 from motionmae.inference.sequence import Film, Settings, Source, features_of, input_size, resolve
 from motionmae.models.encoder import VideoEncoder
 from motionmae.presets import SIZES
+from motionmae.training.machine import now, peak
 
 
 @torch.inference_mode()
@@ -64,7 +62,7 @@ def _bench_propagation(
         return full_step(query, list(keys), list(labels), settings.radius, settings.topk, settings.temperature)
 
     unit = F.normalize(keys, dim=-1)
-    mine, memory = ours(), _peak(device)  # also warms up
+    mine, memory = ours(), peak(device) / 1e9  # also warms up
     turns = [
         (_timed(ours, device), _timed(reference, device) if config.reference else None) for _ in range(config.frames)
     ]
@@ -78,35 +76,20 @@ def _bench_propagation(
         rate = _median([seconds for seconds, _ in slow])
         off = (slow[0][1] - mine).abs().max().item()
         print(
-            f"  full affinity {1 / rate:8.2f} frames/s   peak memory {_peak(device):.2f} GB; "
+            f"  full affinity {1 / rate:8.2f} frames/s   peak memory {peak(device) / 1e9:.2f} GB; "
             f"ours is {rate / fast:.1f} times as fast, the largest difference {off:.1e}"
         )
     return fast
 
 
 def _timed(work: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
-    begun = _now(device)
+    begun = now(device)
     result = work()
-    return _now(device) - begun, result
-
-
-def _now(device: torch.device) -> float:
-    """Seconds: on a GPU once its work is done; on one thread the processor's, which other programs do not disturb."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.process_time() if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
+    return now(device) - begun, result
 
 
 def _median(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
-
-
-def _peak(device: torch.device) -> float:
-    """The most memory so far in GB: of the GPU's allocator, or of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def full_step(
