@@ -15,8 +15,9 @@ import zoo
 from motionmae import noise
 from motionmae.config import Data, Model, Pretrain, Target
 from motionmae.data import clips
-from motionmae.data.clips import Clips, Draws, Views
+from motionmae.data.clips import Clips, Draws
 from motionmae.data.loading import Order, loader
+from motionmae.data.views import Views
 from motionmae.errors import MotionMAEError
 from motionmae.tasks.pretrain import clips_of
 from motionmae.video import reading as video

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from motionmae import noise
 from motionmae.config import Compute, Data, Model, Sampling, Short, Viewing, check
-from motionmae.data.clips import Views
 from motionmae.data.loading import loader
+from motionmae.data.views import Views
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.recognition import LabelledVideos, measure
 from motionmae.models.classifier import Classifier

@@ -150,11 +150,8 @@ def kept_features(
         }
     )
     small, beside = [name for name in wanted if name != "tokens"], path.with_suffix(".tokens.npy")
-    if path.is_file() and (small == wanted or beside.is_file()):
-        with safe_open(str(path), "pt") as content:
-            if (content.metadata() or {}).get("made_by") == made_by and set(small) <= set(content.keys()):
-                kept = {name: content.get_tensor(name) for name in small}
-                return kept if small == wanted else kept | {"tokens": on_disk(beside)}
+    if (kept := read_kept(path, small, made_by)) and (small == wanted or beside.is_file()):
+        return kept if small == wanted else kept | {"tokens": on_disk(beside)}
     here.share(None)  # no rank looks for what the next lines remove
     if here.main:
         path.unlink(missing_ok=True)
@@ -176,10 +173,8 @@ def kept_features(
         }
         return torch.cat([makers[name]() for name in wanted], 1)
 
-    sizes, width = (
-        [counts[name] for name in small],
-        3 * SIDE**2 if isinstance(encoder, Pixels) else encoder.config.width,
-    )
+    sizes = [counts[name] for name in small]
+    width = 3 * SIDE**2 if isinstance(encoder, Pixels) else encoder.config.width
     shape = (len(files), counts["tokens"], width)
     here.say(f"features of {len(files)} videos: {told_size(sum(sizes) * len(files) * width * 4, shape, wanted, path)}")
     with filling(beside, shape, here) if small != wanted else contextlib.nullcontext(np.empty(0)) as table:
@@ -197,6 +192,15 @@ def kept_features(
         stored.save(path, result, {"made_by": made_by})
         result |= {} if small == wanted else {"tokens": on_disk(beside)}
     return result
+
+
+def read_kept(path: Path, names: Sequence[str], made_by: str) -> Features:
+    """The features of these names that the file holds; none where it is not there, lacks one or was made otherwise."""
+    if path.is_file():
+        with safe_open(str(path), "pt") as content:
+            if (content.metadata() or {}).get("made_by") == made_by and set(names) <= set(content.keys()):
+                return {name: content.get_tensor(name) for name in names}
+    return {}
 
 
 def told_size(memory: int, shape: tuple[int, ...], wanted: Sequence[str], path: Path) -> str:

@@ -72,7 +72,7 @@ def place_of(address: str, folder: str, most: float) -> str:
 
 
 def told() -> dict[str, tuple[str, float]]:
-    """What this process knows of addresses, for a process that it starts, which gives it to `learn`."""
+    """What this process knows of addresses, for a process that it starts, which gives it to `inherit`."""
     return dict(_addresses) | {place: (address, 0.0) for place, address in remote.roots().items()}
 
 

@@ -29,94 +29,101 @@ TYPES = {"index.html": "text/html", "pick.js": "text/javascript", "pick.css": "t
 SIDE = 1600  # pixels of the longest side of a picture that the page is shown
 
 
-def application(session: Session, token: str, end: Callable[[], None]) -> Guard:
-    """The whole server of a session; `end` is called when the user has finished."""
+class Answers:
+    """What the server answers, by the name of the route."""
 
-    def page(request: Request) -> Response:
+    def __init__(self, session: Session, end: Callable[[], None]):
+        self.session, self.end = session, end
+
+    def page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
         if name not in TYPES:
             raise HTTPException(404)
         return Response((PAGE / name).read_bytes(), media_type=TYPES[name])
 
-    def facts(request: Request) -> Response:
-        frames, starts = session.footage.frames, session.footage.starts
+    def facts(self, request: Request) -> Response:
+        config, (frames, starts) = self.session.config, (self.session.footage.frames, self.session.footage.starts)
         return JSONResponse(
             {
-                "video": Path(session.config.video).name, "model": session.config.model, "count": frames.count,
-                "width": frames.width, "height": frames.height, "seconds": starts, "drawing": session.content,
+                "video": Path(config.video).name, "model": config.model, "count": frames.count,
+                "width": frames.width, "height": frames.height, "seconds": starts, "drawing": self.session.content,
                 "palette": palette().tolist(),
             }
         )  # fmt: skip
 
-    def frame(request: Request) -> Response:
-        return jpeg(session.picture(number(request), False))
+    def frame(self, request: Request) -> Response:
+        return jpeg(self.session.picture(self._number(request), False))
 
-    def found(request: Request) -> Response:
-        return jpeg(session.picture(number(request), True))
+    def found(self, request: Request) -> Response:
+        return jpeg(self.session.picture(self._number(request), True))
 
-    def base(request: Request) -> Response:
-        mask = session.bases.get((number(request), request.path_params["run"]))
-        mask = session.mask(number(request)) if mask is None else mask
+    def base(self, request: Request) -> Response:
+        mask = self.session.bases.get((self._number(request), request.path_params["run"]))
+        mask = self.session.mask(self._number(request)) if mask is None else mask
         if mask is None:
             raise HTTPException(404)
         shown = np.where(mask == VOID, 0, mask)
         colours = np.concatenate((palette()[shown], np.where(shown > 0, 255, 0)[..., None]), axis=2)
         return image_answer(Image.fromarray(colours.astype(np.uint8)), "PNG")
 
-    def number(request: Request) -> int:
-        if not 0 <= (value := request.path_params["number"]) < session.footage.frames.count:
+    def _number(self, request: Request) -> int:
+        if not 0 <= (value := request.path_params["number"]) < self.session.footage.frames.count:
             raise HTTPException(404)
         return value
 
-    async def draw(request: Request) -> Response:
+    async def draw(self, request: Request) -> Response:
         content = await body(request)
-        return await asked(lambda: session.keep(content))
+        return await self._asked(lambda: self.session.keep(content))
 
-    async def start(request: Request) -> Response:
+    async def start(self, request: Request) -> Response:
         content = await body(request)
-        return await asked(lambda: session.start(content))
+        return await self._asked(lambda: self.session.start(content))
 
-    async def asked(work: Callable[[], object]) -> Response:
+    async def _asked(self, work: Callable[[], object]) -> Response:
         try:
             await run_in_threadpool(work)
         except MotionMAEError as error:
             return JSONResponse({"error": str(error)}, 400)
-        return JSONResponse(session.state())
+        return JSONResponse(self.session.state())
 
-    def stop(request: Request) -> Response:
-        session.stop()
-        return JSONResponse(session.state())
+    def stop(self, request: Request) -> Response:
+        self.session.stop()
+        return JSONResponse(self.session.state())
 
-    def finish(request: Request) -> Response:
-        session.stop()
-        end()
+    def finish(self, request: Request) -> Response:
+        self.session.stop()
+        self.end()
         return JSONResponse({})
 
-    def state(request: Request) -> Response:
-        return JSONResponse(session.state())
+    def state(self, request: Request) -> Response:
+        return JSONResponse(self.session.state())
 
-    def file(request: Request) -> Response:
+    def file(self, request: Request) -> Response:
         name = request.path_params["name"]
-        if name == "masks.zip" and "masks" in session.made:
-            return zipped(session.out / "masks")
-        path = session.file(name)
+        if name == "masks.zip" and "masks" in self.session.made:
+            return zipped(self.session.out / "masks")
+        path = self.session.file(name)
         if path is None:
             raise HTTPException(404)
         return FileResponse(path, filename=name)
 
+
+def application(session: Session, token: str, end: Callable[[], None]) -> Guard:
+    """The whole server of a session; `end` is called when the user has finished."""
+    to = Answers(session, end)
     routes = [
-        Route("/", page),
-        Route("/page/{name}", page),
-        Route("/facts", facts),
-        Route("/frame/{number:int}", frame),
-        Route("/found/{number:int}", found),
-        Route("/base/{number:int}/{run:int}", base),
-        Route("/state", state),
-        Route("/file/{name}", file),
-        Route("/draw", draw, methods=["POST"]),
-        Route("/start", start, methods=["POST"]),
-        Route("/stop", stop, methods=["POST"]),
-        Route("/finish", finish, methods=["POST"]),
+        Route("/", to.page),
+        Route("/page/{name}", to.page),
+        Route("/facts", to.facts),
+        Route("/frame/{number:int}", to.frame),
+        Route("/found/{number:int}", to.found),
+        Route("/base/{number:int}/{run:int}", to.base),
+        Route("/state", to.state),
+        Route("/file/{name}", to.file),
+        Route("/draw", to.draw, methods=["POST"]),
+        Route("/start", to.start, methods=["POST"]),
+        Route("/stop", to.stop, methods=["POST"]),
+        Route("/finish", to.finish, methods=["POST"]),
     ]
     return Guard(Starlette(routes=routes), token)
 
