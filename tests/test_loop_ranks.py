@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -284,5 +285,6 @@ def test_torchruns_restart_goes_on_from_the_last_checkpoint(tmp_path, alone):
     environment = os.environ | {"PYTHONPATH": str(Path(motionmae.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, str(script)], env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "going on from step 4" in done.stdout
+    # 4, the last one due; or 5, where the rank that is left saw the other gone before torchrun ended it, and saved.
+    assert re.search(r"going on from step [45]$", done.stdout, re.M), done.stdout + done.stderr
     close(whole(tmp_path / "run"), whole(alone))

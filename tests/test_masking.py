@@ -86,6 +86,24 @@ def test_moving_places_are_hidden_more_with_a_positive_weight_and_less_with_a_ne
     assert share[-1.0] < 0.2
 
 
+@pytest.mark.parametrize(
+    ("kind", "weight", "energy", "chance"),
+    [
+        ("motion", 1.0, [1.9, 0.1], 1.901 / 2.002),
+        ("motion", 2.0, [1.2, 0.8], 1.201**2 / (1.201**2 + 0.801**2)),
+        ("motion", 1.0, [1.0, 0.0], 2.001 / 2.002),  # what stands still is rarely hidden, not never
+        ("motion-tube", 1.0, [0.3, 0.1, 0.1, 0.1], 2 / 3),  # two slots of two places: means of 0.2 and 0.1
+    ],
+)
+def test_the_chance_to_be_hidden_is_the_energy_over_the_mean_and_a_thousandth_to_the_weight(
+    kind, weight, energy, chance
+):
+    _, masked = draw(kind, 0.5, 4000, (len(energy) // 2, 1, 2), torch.tensor([energy]).expand(4000, -1), weight)
+    assert (masked == 0).any(1).float().mean().item() == pytest.approx(
+        chance, abs=4 * (chance * (1 - chance) / 4000) ** 0.5
+    )
+
+
 @pytest.mark.parametrize(("kind", "hidden"), [("motion-half", 28), ("motion-half-tube", 7)])
 def test_half_of_the_visible_are_moving_wherever_there_are_enough(kind, hidden):
     """Grids of 4 x 3 x 3, ratio 0.78: 8 visible tokens, or 2 visible places, of 9."""
