@@ -41,7 +41,7 @@ def toy(config: runs.Config, spoil=None, drop: float = 0.0) -> int:
     return 0 if done else 1
 
 
-def joined(processes, limit: float = 60) -> list[int]:
+def joined(processes, limit: float = 200) -> list[int]:
     for process in processes:
         process.join(limit)
     codes = [process.exitcode for process in processes]
@@ -126,7 +126,7 @@ def _die(step, batch):
 @pytest.mark.parametrize("parallel", WAYS)
 def test_a_rank_that_dies_ends_all_with_a_clear_error(tmp_path, parallel):
     config = runs.toy_config(tmp_path, parallel=parallel)
-    codes = joined(runs.ranks(toy, 2, config, _die, log=tmp_path / "log"), 30)
+    codes = joined(runs.ranks(toy, 2, config, _die, log=tmp_path / "log"))
     assert codes == [2, -signal.SIGKILL]
     assert "rank 0 of 2: another rank has ended" in (tmp_path / "log0").read_text()
 
@@ -224,7 +224,7 @@ def test_all_options_together_on_two_ranks_equal_one(tmp_path, parallel):
         config = runs.pretraining(videos, tmp_path / name, steps=6, workers=1, parallel=way, **options)
         config = replace(config, optim=replace(config.optim, clip=0.05, ema=0.9))
         number, log = (1, tmp_path / "log-one") if name == "one" else (2, tmp_path / "log-two")
-        codes = joined(runs.ranks(runs.pretrain, number, config, log=log), 200)
+        codes = joined(runs.ranks(runs.pretrain, number, config, log=log))
         assert codes == [0] * number, Path(f"{log}0").read_text()
     close(whole(tmp_path / "one"), whole(tmp_path / "two"))
     looks = [[line for line in runs.readings(tmp_path / name) if "effective_rank" in line] for name in ("one", "two")]

@@ -205,8 +205,8 @@ def _encoder(module: Exported) -> VideoEncoder:
 
 _NAMES = {
     "attention.out": "attention.output.dense",
-    "attention.q_bias": "attention.attention.query.bias",
-    "attention.v_bias": "attention.attention.value.bias",
+    "attention.q_bias": "attention.attention.q_bias",  # as on the hub: newer versions rename it as they read
+    "attention.v_bias": "attention.attention.v_bias",
     "mlp.0": "intermediate.dense",
     "mlp.2": "output.dense",
     "norm1": "layernorm_before",
