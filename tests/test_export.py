@@ -170,7 +170,7 @@ def test_pushing_sends_the_folder_and_says_what_the_hub_refuses(pretrained, tmp_
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["export", "onnx", "MODEL"], "--out '': expected a name that ends in .onnx"),
+        (["export", "onnx", "MODEL"], "motionmae export needs --out: the file"),
         (["export", "onnx", "MODEL", "--out", "m.bin"], "expected a name that ends in .onnx"),
         (["export", "weights", "MODEL", "--out", "THERE.safetensors"], "exists already"),
         (["export", "hf", "nothing", "--out", "x"], "nothing: there is no such checkpoint"),
