@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from motionmae.data.dataset import Epochs, open_clips
     from motionmae.errors import MotionMAEError
     from motionmae.inference.embedding import embed
+    from motionmae.inference.opened import open_video
     from motionmae.models.autoencoder import MotionMAE
     from motionmae.models.classifier import Classifier, load_classifier
     from motionmae.models.encoder import VideoEncoder
     from motionmae.models.sizes import vit_base, vit_huge, vit_large, vit_small, vit_tiny
     from motionmae.models.weights import load, load_autoencoder, save
     from motionmae.objectives.reconstruction import Reconstruction
-    from motionmae.video.reading import open_video
 
 __all__ = [
     "Classifier",
@@ -45,7 +45,7 @@ _HOME = {
     "Classifier": "motionmae.models.classifier",
     "load_autoencoder": "motionmae.models.weights",
     "load_classifier": "motionmae.models.classifier",
-    "open_video": "motionmae.video.reading",
+    "open_video": "motionmae.inference.opened",
     "save": "motionmae.models.weights",
     "Clips": "motionmae.data.clips",
     "Epochs": "motionmae.data.dataset",

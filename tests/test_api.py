@@ -6,7 +6,7 @@ import doctest
 import importlib
 import inspect
 import itertools
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -135,6 +135,47 @@ def test_encode_pools_the_tokens_of_a_layer_and_dense_gives_them_at_their_places
     assert torch.equal(encoder.encode(clip(), 1, "none"), encoder(clip(), layers=(1,))[0])
     assert torch.equal(encoder.dense(clip(), 3)[:, 1, 0, 1], tokens[:, 5])
     assert torch.equal(encoder.dense(clip()).flatten(1, 3), encoder(clip(), layers=(1,))[0])
+
+
+@torch.no_grad()
+def test_encode_takes_several_layers_in_the_order_asked_and_a_path(encoder, folder):
+    last, first = encoder.encode(clip(), layers=(3, 1))
+    assert torch.equal(last, encoder.encode(clip(), 3))
+    assert torch.equal(first, encoder.encode(clip(), layers=1))
+    path = sorted(folder.rglob("*.mp4"))[0]
+    for every in ("clip", "0.5s", "video"):
+        whole = motionmae.embed(encoder, path, every, layers=(1, 3)).vectors
+        assert torch.equal(encoder.encode(path, every=every), whole[3])
+        assert torch.equal(encoder.encode(str(path), (1,), every=every)[0], whole[1])
+    assert torch.equal(encoder.encode(path, pool="none"), motionmae.embed(encoder, path, pool="none").vector)
+    with pytest.raises(MotionMAEError, match="every='1s': is of a video's path"):
+        encoder.encode(clip(), every="1s")
+    with pytest.raises(MotionMAEError, match="layers 9: the encoder has the layers 0 to 3"):
+        encoder.encode(path, 9)
+
+
+def test_an_encoder_that_was_loaded_cuts_clips_as_its_run_did(encoder, folder, tmp_path):
+    path, file = sorted(folder.rglob("*.mp4"))[0], tmp_path / "encoder.safetensors"
+    made_with = {"model": asdict(encoder.config), "data": asdict(Data(path="secret", stride=1))}
+    motionmae.save(file, encoder, made_with)
+    loaded = motionmae.load(file)
+    rows = motionmae.embed(file, path).rows
+    assert motionmae.embed(loaded, path).rows == rows != motionmae.embed(encoder, path).rows
+    motionmae.save(tmp_path / "again.safetensors", loaded)
+    again = motionmae.load(tmp_path / "again.safetensors")
+    assert motionmae.embed(again, path).rows == rows
+    assert "path" not in again.made_with["data"]
+    with motionmae.open_video(path) as video:
+        assert [(start, end) for start, end, _ in video.clips(loaded)] == [(row.start, row.end) for row in rows]
+        vectors = torch.cat([loaded.encode(clip) for _, _, clip in video.clips(loaded)])
+        torch.testing.assert_close(vectors, loaded.encode(path))
+        (*_, last) = video.clips(frames=4, size=16, stride=2, every="0.5s")
+        assert last.clip.shape == (1, 3, 4, 16, 16)
+        assert last.clip.dtype == torch.uint8
+        assert last.end == float(video.duration)
+        assert video.rate == 12
+        with pytest.raises(MotionMAEError, match=r"views\.frames 3 must be a positive multiple"):
+            next(video.clips(frames=3))
 
 
 def test_what_is_saved_is_loaded_again_on_the_device_and_in_the_dtype_asked(encoder, tmp_path):

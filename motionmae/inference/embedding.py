@@ -222,15 +222,16 @@ def embed(
 ) -> Embedding:
     """The vectors of one video: `rows` say which stretch each stands for, `vector` is [rows, d].
 
-    `encoder` is one of `motionmae.load`, on any device, or a path to load. `every` is `clip` (clips end to end),
-    `video`, or seconds such as "1s"; see `motionmae.config.Embed` for the rest. An encoder that was built by hand does
-    not say how its clips were sampled: frames follow each other at a stride of 4, unless `views` says otherwise.
+    `encoder` is one of `motionmae.load`, on any device, or a path to load: both cut clips as the run did that made it.
+    `every` is `clip` (clips end to end), `video`, or seconds such as "1s"; see `motionmae.config.Embed` for the rest.
+    An encoder that was built by hand has no such run: frames follow each other at a stride of 4, unless `views` says
+    otherwise.
     Raises VideoError where the video cannot be read to its end.
     """
     if not isinstance(encoder, VideoEncoder):
         encoder, layout = layout_of(os.fspath(encoder), None, every, window, pool, layers, views)
     else:
-        settled = settle(views or Viewing(clips=1, crops=1), {}, encoder.config)
+        settled = settle(views or Viewing(clips=1, crops=1), encoder.made_with, encoder.config)
         layout = checked(encoder, Layout(every, window, pool, tuple(layers), settled))
     here = Runtime(encoder.pixel_mean.device, None)
     _, found = next(stream(encoder, [Path(path)], layout, Compute(batch=batch, workers=0), here))

@@ -5,6 +5,7 @@ Dosovitskiy et al., 2021, arXiv 2010.11929; as a video autoencoder, Tong et al.,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
@@ -14,11 +15,14 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+import motionmae
 from motionmae.config import Model, Pooling, check
 from motionmae.errors import MotionMAEError
 from motionmae.models.linear import Linear, multiply
 from motionmae.models.tokens import Positions, clip_grid, grid_of, patchify
 
+Watched = Tensor | str | os.PathLike[str]
+"""A batch of clips, or the path of a video."""
 EPS = 1e-6
 SLACK = 0.01  # by which floats may lie outside [0, 1]: rounding, and filters that overshoot
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB in [0, 1], the field's custom
@@ -100,7 +104,7 @@ class VideoEncoder(nn.Module):
     Clips are uint8, or float in [0, 1], RGB; they are normalised inside. Whether floats are in that range is looked at
     in every call that is not compiled, which waits for the device: `check_range = False` leaves it out in a hot loop.
     Frames, height and width may be any multiples of the cube: positions are interpolated from the grid that the encoder
-    was made for.
+    was made for. `made_with` is the config of the run that it was loaded from, which says how its clips were cut.
     """
 
     pixel_mean: Tensor
@@ -112,6 +116,7 @@ class VideoEncoder(nn.Module):
         self.config = config
         self.recompute: bool = False
         self.check_range: bool = True
+        self.made_with: dict[str, Any] = {}
         tp, hp, wp = config.cube
         self.embed = Linear(tp * hp * wp * 3, config.width)
         self.positions = Positions(config.positions, training_grid(config), config.width)
@@ -176,15 +181,43 @@ class VideoEncoder(nn.Module):
         """Tokens in time, rows and columns of a clip."""
         return clip_grid(clip, self.config.cube)
 
+    @overload
+    def encode(
+        self, clip: Watched, layers: int | None = None, pool: Pooling = "mean", every: str | None = None
+    ) -> Tensor: ...
+    @overload
+    def encode(
+        self, clip: Watched, layers: Sequence[int], pool: Pooling = "mean", every: str | None = None
+    ) -> tuple[Tensor, ...]: ...
     @torch.no_grad()
-    def encode(self, clip: Shaped[Tensor, "b c t h w"], layer: int | None = None, pool: Pooling = "mean") -> Tensor:
-        """A vector a clip, without gradients, on the encoder's device, float32: the mean token, [b d].
+    def encode(
+        self,
+        clip: Shaped[Tensor, "b c t h w"] | str | os.PathLike[str],
+        layers: int | Sequence[int] | None = None,
+        pool: Pooling = "mean",
+        every: str | None = None,
+    ) -> Tensor | tuple[Tensor, ...]:
+        """A vector a clip, without gradients, float32: the mean token, [b d].
 
-        `pool` "time" is each time slot's mean token, one after another, [b t*d]; "none" all tokens, [b n d]. `layer`
-        is that of `forward`, by default the last. Whole videos, cut into clips: `motionmae.embed`.
+        `clip` is a batch of clips, and the vectors are on the encoder's device; or the path of a video or folder of
+        images, with a vector for each of its clips, on the CPU: end to end, or with `every` one each so many seconds
+        ("1s"), or "video" for the mean of all. `motionmae.embed` says besides which stretch a vector stands for.
+
+        `pool` "time" is each time slot's mean token, one after another, [b t*d]; "none" all tokens, [b n d]. `layers`
+        is one of `forward`'s layers, by default the last, or several: then a tuple, in the order asked.
+        Raises MotionMAEError for what is neither, for a layer that there is not, or for `every` beside a tensor.
         """
-        (tokens,) = self(clip.to(self.pixel_mean.device), layers=(len(self.blocks) if layer is None else layer,))
-        return pooled(tokens.float(), pool, self.grid(clip)[0])
+        asked = (len(self.blocks),) if layers is None else (layers,) if isinstance(layers, int) else tuple(layers)
+        if isinstance(clip, (str, os.PathLike)):
+            # Through the package's own door: what a file is, and how it is cut, is no knowledge of a model.
+            vectors = motionmae.embed(self, clip, every or "clip", pool=pool, layers=asked).vectors
+            found = tuple(vectors[layer] for layer in asked)
+        elif every is not None:
+            raise MotionMAEError(f"every={every!r}: is of a video's path; a batch of clips has a vector for each clip")
+        else:
+            tokens = self(clip.to(self.pixel_mean.device), layers=asked)
+            found = tuple(pooled(each.float(), pool, self.grid(clip)[0]) for each in tokens)
+        return found[0] if layers is None or isinstance(layers, int) else found
 
     @torch.no_grad()
     def dense(

@@ -34,6 +34,10 @@ MOST = 2**28
 """Numbers that a table of positions may have: what the config alone asks for, without a tensor in the file."""
 
 
+CUTTING = ("clips", "crops", "sampling", "stride", "fps", "short", "frames", "size")
+"""What a saved encoder keeps of the run that made it: how clips are cut from a video."""
+
+
 @overload
 def load(
     path: str | Path,
@@ -81,6 +85,7 @@ def load(
     if not train:
         encoder = VideoEncoder(found.model)
         fill(encoder, {name[8:]: value for name, value in found.state.items() if name.startswith("encoder.")}, path)
+        encoder.made_with = found.config
         return encoder.eval().to(device, dtype)
     targets = _targets(found.model, {name: tuple(value.shape) for name, value in found.state.items()})
     if not targets:
@@ -105,7 +110,8 @@ def save(path: str | Path, module: torch.nn.Module, config: dict[str, Any] | Non
     """The module's weights as one safetensors file with the config in its metadata; `load` needs nothing else.
 
     The module is an encoder, an autoencoder or a classifier. `config` is that of the run that made it, whose sampling
-    of clips `embed` and the commands then take; without it the file says what the model is, and its classes.
+    of clips `embed` and the commands then take; without it the file says what the model is, its classes, and how clips
+    were cut where the encoder was loaded from something that said so.
     """
     encoder = module if isinstance(module, VideoEncoder) else getattr(module, "encoder", None)
     if isinstance(module, VideoEncoder):  # under the names that it has in a whole model
@@ -116,6 +122,9 @@ def save(path: str | Path, module: torch.nn.Module, config: dict[str, Any] | Non
         config = {"model": asdict(encoder.config)}
         names = getattr(module, "names", None)
         config |= {"classes": list(names)} if names else {}
+        for name, section in encoder.made_with.items():
+            if name in ("data", "views") and isinstance(section, dict):
+                config[name] = {key: value for key, value in section.items() if key in CUTTING}
     stored.save_checked(path, module.state_dict(), {"config": json.dumps(config)})
 
 
