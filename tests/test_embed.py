@@ -9,17 +9,21 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import runs
 import torch
 
 import motionmae
 from motionmae.cli import main
 from motionmae.config import Data, Model, Pretrain, Viewing
 from motionmae.data.synthetic import render
+from motionmae.errors import MotionMAEError
 from motionmae.inference import features, windows
 from motionmae.inference.embedding import fingerprint, layout_of
 from motionmae.inference.views import View
+from motionmae.models.attentive import AttentiveHead, save_head
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.weights import save
+from motionmae.tasks import embed as task
 from motionmae.video.reading import open_video, read_frames
 from motionmae.video.writing import write_video
 
@@ -113,6 +117,62 @@ def test_a_stopped_embedding_goes_on_and_jobs_share_it(model, folder, tmp_path, 
     assert embed(model, folder, tmp_path / "g.npz", "--part", "1/2") == 0
     assert embed(model, folder, tmp_path / "g.npz", "--pool", "time") == 2
     assert "holds parts made otherwise (pool differ)" in capsys.readouterr().err
+
+
+def test_groups_and_classes_are_a_lists_own(model, folder, tmp_path):
+    listed = tmp_path / "list.csv"
+    names = "left/1.mp4,l,anna\nleft/2.mp4,l,bert\nleft/broken.mp4,l,bert\n"
+    listed.write_text("path,label,group\n" + names.replace("left", f"{folder}/left"))
+    assert embed(model, listed, tmp_path / "f.npz", "--every", "video") == 0
+    with np.load(tmp_path / "f.npz") as table:
+        assert table["group"].tolist() == ["anna", "bert", "bert"]
+        assert table["label"].tolist() == ["l"] * 3
+        assert table["reason"].tolist()[:2] == ["", ""]
+
+
+def test_what_the_attentive_probe_looks_at_is_a_pool(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    save(tmp_path / "own.safetensors", MotionMAE(SMALL), asdict(Pretrain(model=SMALL, data=Data(stride=2))))
+    assert embed("own.safetensors", folder, "f.npz", "--pool", "attentive") == 2
+    assert "own.safetensors has no attentive pool" in capsys.readouterr().err
+    encoder = motionmae.load("own.safetensors")
+    head = AttentiveHead(SMALL.width, 1, 3)
+    save_head(tmp_path / "runs/own-probe/attentive.safetensors", head, fingerprint(encoder))
+    assert embed("own.safetensors", folder, "f.npz", "--pool", "attentive", "--layers", "1") == 2
+    assert "is fitted on the last layer, 3" in capsys.readouterr().err
+    assert embed("own.safetensors", folder, "f.npz", "--pool", "attentive") == 0
+    assert embed("own.safetensors", folder, "t.npz", "--pool", "none") == 0
+    tokens = torch.from_numpy(features.read_features("t.npz").of(None))
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(features.read_features("f.npz").of(None)), head.pool(tokens))
+    found = motionmae.embed("own.safetensors", folder / "left" / "1.mp4", pool="attentive")
+    assert found.vector.shape[1] == SMALL.width
+    with pytest.raises(MotionMAEError, match="this encoder has no attentive pool"):
+        motionmae.embed(encoder, folder / "left" / "1.mp4", pool="attentive")
+    assert run("search", "f.npz", folder / "left" / "1.mp4", "--top", "1") == 0
+    save_head(tmp_path / "runs/own-probe/attentive.safetensors", head, "another")
+    assert embed("own.safetensors", folder, "g.npz", "--pool", "attentive") == 2
+    assert "was fitted on an encoder of other weights" in capsys.readouterr().err
+
+
+def shared_out(words):
+    """A rank of several: the command, with parts of one video."""
+    task.PART = 1
+    return main(words)
+
+
+@pytest.mark.slow
+def test_two_ranks_embed_what_one_does(model, folder, tmp_path):
+    assert embed(model, folder, tmp_path / "one.npz") == 0
+    words = ["embed", model, folder, "--out", tmp_path / "two.npz", "--workers", 0, "--device", "cpu"]
+    both = runs.ranks(shared_out, 2, [str(word) for word in words])
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
+    one, two = (features.read_features(tmp_path / f"{name}.npz") for name in ("one", "two"))
+    assert one.rows == two.rows
+    np.testing.assert_allclose(one.of(None), two.of(None), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 9, 30])

@@ -11,12 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import motionmae
 from motionmae.config import Compute, Model, Probe, ProbeData, Viewing
 from motionmae.data.synthetic import render
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import metrics, probing
 from motionmae.evaluation.probes import Fold, leave_out, measure
-from motionmae.models.attentive import AttentiveHead
+from motionmae.inference.embedding import fingerprint
+from motionmae.models.attentive import AttentiveHead, read_head
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.unlearned import Pixels
 from motionmae.models.weights import save
@@ -220,6 +222,11 @@ def test_probe_fits_all_kinds_reuses_its_features_and_says_the_same_again(settin
     assert set(first["probes"]["linear"]) == {"mean"}
     assert (first["train"], first["test"]) == (18, 9)
     assert "features of 27 videos" in capsys.readouterr().out
+    head = read_head(tmp_path / "probe" / "attentive.safetensors", fingerprint(motionmae.load(settings.model)))
+    tokens = probe.on_disk(tmp_path / "probe" / "features.tokens.npy")[18:].float()  # of the test
+    with torch.no_grad():
+        right = (head(tokens).argmax(1) == torch.arange(3).repeat_interleave(3)).float().mean().item()
+    assert right == pytest.approx(first["probes"]["attentive"]["tokens"]["top1"]), "the head that the table tells of"
     probe.run(settings)
     assert "features of" not in capsys.readouterr().out
     assert json.loads((tmp_path / "probe" / "probe.json").read_text()) == first

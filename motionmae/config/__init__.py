@@ -12,7 +12,18 @@ from typing import Any, TypeVar, get_type_hints
 from motionmae.config.bounds import Bounds
 from motionmae.config.check import check
 from motionmae.config.data import Augment, BenchData, Data, Motions, Prepare, Sampling, Scan, Short
-from motionmae.config.embedding import BenchEmbed, By, Embed, Engine, Map, Pooling, Projection, Search, Stored
+from motionmae.config.embedding import (
+    BenchEmbed,
+    By,
+    Embed,
+    EmbedPool,
+    Engine,
+    Map,
+    Pooling,
+    Projection,
+    Search,
+    Stored,
+)
 from motionmae.config.exporting import Export, ExportKind, Written
 from motionmae.config.model import (
     Adjacent,
@@ -103,6 +114,7 @@ __all__ = [
     "Device",
     "Distance",
     "Embed",
+    "EmbedPool",
     "Engine",
     "EngineKind",
     "Entry",

@@ -12,6 +12,7 @@ from motionmae.config.recognition import Viewing
 from motionmae.config.run import Compute, Spread
 
 Pooling = Literal["mean", "time", "none"]
+EmbedPool = Literal["mean", "time", "none", "attentive"]
 Stored = Literal["fp32", "fp16"]
 By = Literal["clip", "video"]
 Engine = Literal["exact", "faiss", "hnswlib"]
@@ -33,8 +34,9 @@ class Embed:
     start to the next, such as 2s."""
     window: str = ""
     """Seconds that a row lasts where --every gives seconds; by default as long as --every."""
-    pool: Pooling = "mean"
-    """What a vector is: the mean token; the mean token of each time slot, one after another; or all tokens."""
+    pool: EmbedPool = "mean"
+    """What a vector is: the mean token; the mean token of each time slot, one after another; all tokens; or what the
+    attentive probe of the model looks at, which `motionmae probe MODEL --kinds attentive` fits."""
     layers: Annotated[tuple[int, ...], LAYER] = ()
     """Blocks whose tokens are taken, counted from 1 (0: the embedding, before any); by default the last one alone."""
     stored: Stored = "fp32"

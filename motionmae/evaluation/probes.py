@@ -14,6 +14,7 @@ from torch import Tensor
 
 from motionmae.config import Probe
 from motionmae.evaluation import probing
+from motionmae.models.attentive import AttentiveHead
 
 HELD = 0.2
 """Share of the training videos, or of the groups, by which a setting is chosen where no others are named."""
@@ -49,9 +50,9 @@ def leave_out(groups: Sequence[str]) -> list[Fold]:
     return folds
 
 
-def fitters(config: Probe, most: int) -> dict[str, Fit]:
+def fitters(config: Probe, most: int, heads_of: dict[float, AttentiveHead]) -> dict[str, Fit]:
     """Each kind of probe as a function from features and labels to the scores of each of its settings; `most` is the
-    number of neighbours that there are in any case."""
+    number of neighbours that there are in any case, `heads_of` takes the attentive heads of the first call."""
 
     def knn(train: Tensor, labels: Tensor, test: Tensor) -> Scores:
         few = [k for k in config.neighbours if k <= most] or [most]
@@ -70,7 +71,8 @@ def fitters(config: Probe, most: int) -> dict[str, Fit]:
         rates, width = [rate / 100 for rate in sorted(config.rates)[:5]], train.shape[2]
         heads = next(count for count in (16, 12, 8, 6, 4, 3, 2, 1) if width % count == 0 and width // count >= 16)
         passes = max(1, config.epochs // 5)
-        return probing.attentive_sweep(train, labels, test, heads, rates, passes, config.seed)
+        fitted = None if heads_of else heads_of
+        return probing.attentive_sweep(train, labels, test, heads, rates, passes, config.seed, fitted=fitted)
 
     return {
         "knn": knn,
@@ -82,14 +84,19 @@ def fitters(config: Probe, most: int) -> dict[str, Fit]:
 
 
 def measure(
-    config: Probe, features: Features, labels: Int[Tensor, " n"], folds: Sequence[Fold]
+    config: Probe,
+    features: Features,
+    labels: Int[Tensor, " n"],
+    folds: Sequence[Fold],
+    heads: dict[float, AttentiveHead] | None = None,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """For each kind and pool: top-1 in [0, 1] over the tests of all folds, which of them are right, and the settings.
 
     A fold's setting is chosen by its held rows; then it is fitted again on them too. Where there are none, the middle
-    setting is taken. `all` has each setting's own top-1, for the curious: nobody may choose by it.
+    setting is taken. `all` has each setting's own top-1, for the curious: nobody may choose by it. `heads` takes the
+    attentive heads by their settings, fitted on the first fold's kept and held rows.
     """
-    fits = fitters(config, min(len(fold.kept) for fold in folds))
+    fits = fitters(config, min(len(fold.kept) for fold in folds), {} if heads is None else heads)
     answers = torch.cat([labels[fold.test] for fold in folds])
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for kind in config.kinds:

@@ -147,8 +147,10 @@ def attentive_sweep(
     epochs: int,
     seed: int,
     batch: int = 64,
+    fitted: dict[float, AttentiveHead] | None = None,
 ) -> dict[float, Float[Tensor, "m classes"]]:
-    """Scores of attentive probes (see `AttentiveHead`) trained with each of the learning rates in the same passes.
+    """Scores of attentive probes (see `AttentiveHead`) trained with each of the learning rates in the same passes. The
+    probes themselves are put into `fitted`, where that is given.
 
     AdamW with weight decay 0.01 and cosine decay to 0; tokens may be float16 and on the disk, and are read and brought
     to float32, and to the labels' device, batch by batch.
@@ -176,6 +178,8 @@ def attentive_sweep(
             optimizer.zero_grad()
             torch.stack([F.cross_entropy(probe(x), labels[chosen]) for probe in probes]).sum().backward()
             optimizer.step()
+    if fitted is not None:
+        fitted |= dict(zip(rates, probes, strict=True))
     scores: list[list[Tensor]] = [[] for _ in probes]
     with torch.no_grad():
         for some in torch.arange(len(test)).split(batch):

@@ -19,16 +19,17 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from motionmae.config import Compute, Pooling, Viewing
+from motionmae.config import Compute, EmbedPool, Viewing
 from motionmae.data.loading import watched
 from motionmae.errors import MotionMAEError
 from motionmae.inference import windows
 from motionmae.inference.views import View, settle
 from motionmae.inference.windows import Window
+from motionmae.models.attentive import read_head
 from motionmae.models.encoder import VideoEncoder, pooled
 from motionmae.models.tokens import clip_grid
 from motionmae.models.weights import read
-from motionmae.runtime import Runtime, start_for
+from motionmae.runtime import Runtime, out_beside, start_for
 from motionmae.video import remote
 from motionmae.video.errors import VideoError
 from motionmae.video.frames import Frames
@@ -45,7 +46,7 @@ class Layout:
     every: str
     """`clip`, `video`, or seconds."""
     window: str
-    pool: Pooling
+    pool: EmbedPool
     layers: tuple[int, ...]
     views: View
 
@@ -127,7 +128,7 @@ def layout_of(
     heads: int | None = None,
     every: str = "clip",
     window: str = "",
-    pool: Pooling = "mean",
+    pool: EmbedPool = "mean",
     layers: Sequence[int] = (),
     views: Viewing | None = None,
 ) -> tuple[VideoEncoder, Layout]:
@@ -140,7 +141,28 @@ def layout_of(
     found = read(path, heads)
     encoder = load(path, heads=heads)
     settled = settle(views or Viewing(clips=1, crops=1), found.config, found.model)
+    if pool == "attentive":
+        attend(encoder, path)
     return encoder, checked(encoder, Layout(every, window, pool, tuple(layers), settled))
+
+
+def attend(encoder: VideoEncoder, path: str | Path) -> None:
+    """Give an encoder the attentive head that a probe of the checkpoint `path` has fitted on its tokens.
+
+    Raises MotionMAEError where there is none.
+    """
+    file = probed(path)
+    if not file.is_file():
+        raise MotionMAEError(
+            f"--pool attentive: {path} has no attentive pool, there is no {file}; "
+            f"motionmae probe {path} --kinds attentive makes one"
+        )
+    encoder.attentive = read_head(file, fingerprint(encoder))
+
+
+def probed(path: str | Path) -> Path:
+    """Where the attentive head of a checkpoint lies that its probe has fitted."""
+    return out_beside(str(path), "probe") / "attentive.safetensors"
 
 
 def checked(encoder: VideoEncoder, layout: Layout) -> Layout:
@@ -155,6 +177,13 @@ def checked(encoder: VideoEncoder, layout: Layout) -> Layout:
         raise MotionMAEError(f"--window {layout.window}: needs --every in seconds, it is {layout.every!r}")
     if layout.window:
         windows.parse_seconds(layout.window, "--window")
+    if layout.pool == "attentive":
+        if not hasattr(encoder, "attentive"):
+            raise MotionMAEError(
+                "--pool attentive: this encoder has no attentive pool; name a probed run instead of it"
+            )
+        if any(layer != depth for layer in layout.layers):
+            raise MotionMAEError(f"--pool attentive: is fitted on the last layer, {depth}; --layers asks for others")
     if layout.every == "video" and layout.pool == "none":
         raise MotionMAEError("--pool none: keeps the tokens of clips; --every video asks for one vector a video")
     return Layout(layout.every, layout.window, layout.pool, tuple(sorted(set(layout.layers))) or (depth,), layout.views)
@@ -169,9 +198,15 @@ def vectors_of(
     batch = clips.flatten(0, 1).to(here.device)
     slots = clip_grid(batch, encoder.config.cube)[0]
     with here.autocast():
-        found = [pooled(tokens.float(), layout.pool, slots) for tokens in encoder(batch, layers=layout.layers)]
+        found = [
+            _pooled(encoder, tokens.float(), layout.pool, slots) for tokens in encoder(batch, layers=layout.layers)
+        ]
     means = (value.unflatten(0, (-1, crops)).mean(1).cpu() for value in found)
     return dict(zip(layout.layers, means, strict=True))
+
+
+def _pooled(encoder: VideoEncoder, tokens: Float[Tensor, "b n d"], pool: EmbedPool, slots: int) -> Tensor:
+    return encoder.attentive.pool(tokens) if pool == "attentive" else pooled(tokens, pool, slots)  # pyright: ignore
 
 
 def stream(
@@ -215,7 +250,7 @@ def embed(
     every: str = "clip",
     *,
     window: str = "",
-    pool: Pooling = "mean",
+    pool: EmbedPool = "mean",
     layers: Sequence[int] = (),
     views: Viewing | None = None,
     batch: int = 8,
@@ -244,6 +279,8 @@ def fingerprint(encoder: VideoEncoder) -> str:
     """Sixteen hex digits that tell an encoder's weights from any others: BLAKE2b over names, shapes and bytes."""
     digest = hashlib.blake2b(digest_size=8)
     for name, value in sorted(encoder.state_dict().items()):
+        if name.startswith("attentive."):  # not the encoder's own
+            continue
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from motionmae.config import Data
@@ -41,6 +41,8 @@ class Videos:
     """What a list names and is not there, and what a manifest quarantines."""
     unlabelled: str = ""
     """The first video without a class, where others have one."""
+    groups: list[str] = field(default_factory=list)
+    """What a list's column `group` says of each (a person, a place); empty where no list has one."""
 
     def told(self) -> str:
         """One line for the log: how many videos, and what is missing."""
@@ -119,18 +121,25 @@ def column(data: Data, name: str, paths: Sequence[Path]) -> list[str]:
 
     Raises MotionMAEError where there is no such list or column, or where it says nothing of a video.
     """
-    listed = os.path.isfile(data.path)
-    text = Path(data.path).read_text(encoding="utf-8-sig", errors="surrogateescape") if listed else ""
-    rows = [row for _, row in _rows(data.path, text, data.split)] if text else []
-    where = next((known for known in PATHS if rows and known in rows[0]), None)
-    if where is None or name not in rows[0]:
+    said = _said(data, name)
+    if not said:
         raise MotionMAEError(f"--data.path {data.path}: is not a list with a column {name!r}")
-    home = _placed(data.root) or os.path.dirname(os.path.abspath(data.path))
-    said = {Path(home, row[where]): row[name] for row in rows}
     lost = next((path for path in paths if not said.get(path)), None)
     if lost is not None:
         raise MotionMAEError(f"--data.path {data.path}: its column {name!r} says nothing of {lost}")
     return [said[path] for path in paths]
+
+
+def _said(data: Data, name: str) -> dict[Path, str]:
+    """What the column `name` of the list `data.path` says of its videos; nothing where there is no such column."""
+    listed = os.path.isfile(data.path) and not data.path.endswith((".parquet", ".json", ".tar"))
+    text = Path(data.path).read_text(encoding="utf-8-sig", errors="surrogateescape") if listed else ""
+    names = tables.header(text)[0] if text else []
+    where = next((known for known in PATHS if known in names), None)
+    if where is None or name not in names:
+        return {}
+    home = _placed(data.root) or os.path.dirname(os.path.abspath(data.path))
+    return {Path(home, row[where]): row[name] for _, row in _rows(data.path, text, data.split)}
 
 
 def collect(names: Sequence[str]) -> Videos:
@@ -142,6 +151,7 @@ def collect(names: Sequence[str]) -> Videos:
         raise MotionMAEError("say which videos: files, folders of videos, or lists")
     rows: dict[str, str] = {}
     missing: list[str] = []
+    groups: dict[Path, str] = {}
     for name in names:
         if not is_address(name) and not os.path.exists(name):
             raise MotionMAEError(f"{name}: there is no such file or folder")
@@ -151,7 +161,9 @@ def collect(names: Sequence[str]) -> Videos:
         found = find(Data(path=name))
         rows |= dict(zip(map(str, found.paths), found.labels or [""] * len(found.paths), strict=True))
         missing += found.missing
-    return _videos(list(rows.items()), missing)
+        groups |= _said(Data(path=name), "group")
+    found = _videos(list(rows.items()), missing)
+    return replace(found, groups=[groups.get(path, "") for path in found.paths] if groups else [])
 
 
 def _below(path: str) -> Videos:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from motionmae import stored
+from motionmae.errors import MotionMAEError
 from motionmae.models.encoder import EPS, init_linear
 
 
@@ -27,9 +32,35 @@ class AttentiveHead(nn.Module):
         nn.init.trunc_normal_(self.query, std=0.02)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b classes"]:
+        return self.linear(self.pool(tokens))
+
+    def pool(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
+        """What the query saw, and the linear layer tells classes by: one vector a clip."""
         pairs = self.keys_values(self.norm1(tokens)).unflatten(-1, (2, self.heads, -1))
         keys, values = pairs.permute(2, 0, 3, 1, 4)
         query = self.query.expand(len(tokens), 1, -1).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         x = self.query + F.scaled_dot_product_attention(query, keys, values).transpose(1, 2).flatten(1)
         x = x + self.mlp(self.norm2(x))
-        return self.linear(self.norm3(x))
+        return self.norm3(x)
+
+
+def save_head(path: Path, head: AttentiveHead, encoder: str) -> None:
+    """Write a head that was fitted on the tokens of the encoder of this fingerprint."""
+    about = {"encoder": encoder, "heads": str(head.heads)}
+    stored.save_checked(path, head.state_dict(), about)
+
+
+def read_head(path: Path, encoder: str) -> AttentiveHead:
+    """A head that `save_head` wrote, in eval mode. Raises MotionMAEError where it is damaged, or another encoder's."""
+    try:
+        found = stored.Stored(path)
+        if found.about["encoder"] != encoder:
+            raise MotionMAEError(f"{path}: was fitted on an encoder of other weights; fit it again")
+        classes, width = found.shapes["linear.weight"]
+        head = AttentiveHead(width, int(found.about["heads"]), classes)
+        head.load_state_dict({name: found.tensor(name) for name in found.shapes})
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, MotionMAEError):
+            raise
+        raise MotionMAEError(f"{path}: cannot be read as an attentive head ({error})") from error
+    return head.eval()

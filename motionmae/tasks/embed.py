@@ -73,7 +73,12 @@ def told(layout: Layout, encoder: VideoEncoder) -> str:
     """What a row and its vector are, in a line."""
     views, layers = layout.views, ", ".join(map(str, layout.layers))
     rows = {"clip": "a row a clip, clips end to end", "video": "a row a video, the mean of its clips"}
-    pool = {"mean": "the mean token", "time": "each time slot's mean token", "none": "all tokens"}[layout.pool]
+    pool = {
+        "mean": "the mean token",
+        "time": "each time slot's mean token",
+        "none": "all tokens",
+        "attentive": "what the attentive probe looks at",
+    }[layout.pool]
     row = rows.get(layout.every, f"a row every {layout.every.removesuffix('s')} s")
     clip = f"{views.frames} frames of {views.size} x {views.size}"
     return f"{row}; {clip}; {pool} of layer {layers} of {encoder.config.depth}"
@@ -140,8 +145,9 @@ def _embed_part(part: _Part, encoder: VideoEncoder, layout: Layout, compute: Com
 def labelled_rows(found: Embedding, videos: Videos, at: int) -> Embedding:
     """The rows with the video's class; where it could not be read to its end, a last row that says why."""
     label = videos.labels[at] if videos.labels else ""
-    rows = [replace(row, label=label) for row in found.rows]
+    group = videos.groups[at] if videos.groups else ""
+    rows = [replace(row, label=label, group=group) for row in found.rows]
     if found.reason or not rows:
         end = rows[-1].end if rows else 0.0
-        rows.append(Row(remote.shown(videos.paths[at]), end, end, [], label, reason=found.reason or "no frames"))
+        rows.append(Row(remote.shown(videos.paths[at]), end, end, [], label, group, reason=found.reason or "no frames"))
     return Embedding(rows, found.vectors)

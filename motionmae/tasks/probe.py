@@ -26,12 +26,14 @@ from motionmae.evaluation import probing
 from motionmae.evaluation.probes import HELD, Features, Fold, leave_out, measure, told
 from motionmae.evaluation.recognition import LabelledVideos, labelled
 from motionmae.files import replacing, write_json
+from motionmae.inference.embedding import fingerprint
 from motionmae.inference.views import View, as_views, settle, watch
 from motionmae.library.classes import share
 from motionmae.library.sources import column, find
 from motionmae.library.splitting import apart
 from motionmae.library.tars import holder
 from motionmae.models import weights
+from motionmae.models.attentive import AttentiveHead, save_head
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.tokens import grid_of
 from motionmae.models.unlearned import SIDE, UNLEARNED, Pixels
@@ -59,7 +61,11 @@ def run(config: Probe) -> dict[str, Any]:
         if not here.main:
             return {}
         seen = {name: value if name == "tokens" else value.to(here.device) for name, value in seen.items()}
-        table = measure(config, seen, torch.tensor(videos.numbers, device=here.device), folds)
+        heads: dict[float, AttentiveHead] = {}
+        table = measure(config, seen, torch.tensor(videos.numbers, device=here.device), folds, heads)
+        if heads and len(folds) == 1 and isinstance(encoder, VideoEncoder):
+            best = heads[table["attentive"]["tokens"]["setting"]]
+            save_head(folder / "attentive.safetensors", best, fingerprint(encoder))
         fitted, tests = len(folds[0].kept) + len(folds[0].held), sum(len(fold.test) for fold in folds)
         content = {"train": fitted, "test": tests, "views": asdict(view), "probes": table}
         write_json(folder / "probe.json", content)

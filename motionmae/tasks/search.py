@@ -17,7 +17,7 @@ from torch import Tensor
 from motionmae import files, runtime
 from motionmae.config import Search, Viewing, check, from_dict
 from motionmae.errors import MotionMAEError
-from motionmae.inference.embedding import Layout, Row, checked, fingerprint, stream
+from motionmae.inference.embedding import Layout, Row, attend, checked, fingerprint, stream
 from motionmae.inference.features import Embeddings, read_features
 from motionmae.inference.nearest import duplicates, mean_of, nearest
 from motionmae.inference.views import settle
@@ -111,6 +111,8 @@ def embedded(table: Embeddings, name: str, config: Search, here: Runtime) -> Flo
         raise MotionMAEError(
             f"{config.model or about['path']}: is not the encoder that made {config.features}; --model names that one"
         )
+    if about["pool"] == "attentive":
+        attend(encoder, config.model or about["path"])
     layer = max(table.vectors) if config.layer is None else config.layer
     view = settle(from_dict(Viewing, about["views"]), {}, encoder.config)
     layout = checked(encoder, Layout(about["every"], about["window"], about["pool"], (layer,), view))
