@@ -30,6 +30,14 @@ def open_clips(
     needs; 0 for any other use. Where the videos' classes are known there is `label` too, a number by the sorted names.
     `changes` are fields of `motionmae.config.Data`: stride=2, flip=False, bad_share=0.0 and so on.
     Raises MotionMAEError where there is no video, or a field is out of its bounds.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from motionmae.data.synthetic import write_videos
+        >>> count = len(list(write_videos(Path("videos"), "train", 1, seed=0)))
+        >>> dataset = open_clips("videos", frames=8, size=64, stride=2)
+        >>> len(dataset) == count, dataset[0]["clip"].shape
+        (True, torch.Size([3, 9, 64, 64]))
     """
     data = Data(path=os.fspath(path), **changes)
     videos = find(data)

@@ -19,6 +19,12 @@ def region_contour(
 
     J is intersection over union, F the harmonic mean of the contours' precision and recall (Perazzi et al., CVPR 2016;
     Pont-Tuset et al., 2017, arXiv 1704.00675). An object that is in neither map scores 1 in both.
+
+    Examples:
+        >>> truth = np.array([[1, 1], [1, 1], [0, 0]], dtype=np.uint8)
+        >>> guess = np.array([[1, 1], [0, 0], [0, 0]], dtype=np.uint8)
+        >>> region_contour(truth, guess, 1).tolist()  # half of it is found, and contours agree within a pixel
+        [[0.5], [1.0]]
     """
     if truth.shape != guess.shape:
         raise ValueError(f"the truth is {truth.shape}, the guess is {guess.shape}")
@@ -43,6 +49,10 @@ def mean_recall_decay(values: Float[np.ndarray, " t"]) -> tuple[float, float, fl
 
     The quarters overlap by a frame, as in the benchmark's own scorer (Pont-Tuset et al., 2017, arXiv 1704.00675). That
     scorer keeps frame numbers in 8 bits, so it gives other decays for sequences of more than 257 frames.
+
+    Examples:
+        >>> mean_recall_decay(np.array([1.0, 0.75, 0.5, 0.25]))
+        (0.625, 0.5, 0.5)
     """
     if not len(values):
         raise ValueError("there is no frame to score")
@@ -106,18 +116,35 @@ def _near(points: Int[np.ndarray, " n"], targets: Int[np.ndarray, " m"], radius:
 
 
 def top_k(scores: Float[Tensor, "n classes"], labels: Int[Tensor, " n"], k: int) -> float:
-    """The share of rows, in [0, 1], whose label is among the k best scores; k above the classes counts as all."""
+    """The share of rows, in [0, 1], whose label is among the k best scores; k above the classes counts as all.
+
+    Examples:
+        >>> scores, labels = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.4, 0.3]]), torch.tensor([0, 1])
+        >>> top_k(scores, labels, 1), top_k(scores, 1 - labels, 1), top_k(scores, 1 - labels, 2)
+        (1.0, 0.0, 1.0)
+    """
     best = scores.topk(min(k, scores.shape[1]), dim=1).indices
     return (best == labels[:, None]).any(1).double().mean().item()
 
 
 def confusion(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int) -> Int[Tensor, "true predicted"]:
-    """How often each class (row) was taken for each class (column)."""
+    """How often each class (row) was taken for each class (column).
+
+    Examples:
+        >>> confusion(predicted=torch.tensor([0, 1, 1]), labels=torch.tensor([0, 0, 1]), classes=2)
+        tensor([[1, 1],
+                [0, 1]])
+    """
     return torch.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def class_accuracy(table: Int[Tensor, "true predicted"]) -> Float[Tensor, " true"]:
-    """The share of each class, in [0, 1], that was recognised; NaN for a class without examples."""
+    """The share of each class, in [0, 1], that was recognised; NaN for a class without examples.
+
+    Examples:
+        >>> class_accuracy(torch.tensor([[1, 1], [0, 1]]))
+        tensor([0.5000, 1.0000], dtype=torch.float64)
+    """
     return table.diagonal().double() / table.sum(1)
 
 
@@ -128,6 +155,10 @@ def calibration(
 
     Bins are equal parts of the confidence, the greatest probability; the error is the mean distance of confidence and
     accuracy, weighted by count (Guo et al., 2017, arXiv 1706.04599, equation 3).
+
+    Examples:
+        >>> calibration(torch.tensor([[0.75, 0.25], [0.75, 0.25]]), torch.tensor([0, 1]))
+        (0.25, [(0.75, 0.5, 2)])
     """
     confidence, predicted = probabilities.double().max(1)
     right = (predicted == labels).double()

@@ -262,6 +262,13 @@ def embed(
     An encoder that was built by hand has no such run: frames follow each other at a stride of 4, unless `views` says
     otherwise.
     Raises VideoError where the video cannot be read to its end.
+
+    Examples:
+        >>> from motionmae.data.synthetic import write_videos
+        >>> path, _ = next(write_videos(Path("videos"), "train", 1, seed=0))
+        >>> found = embed("tiny", path, every="1s")
+        >>> found.vector.shape, [(row.start, row.end) for row in found.rows]
+        (torch.Size([2, 128]), [(0.0, 1.0), (1.0, 2.0)])
     """
     if not isinstance(encoder, VideoEncoder):
         encoder, layout = layout_of(os.fspath(encoder), None, every, window, pool, layers, views)

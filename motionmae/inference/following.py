@@ -56,7 +56,7 @@ def walks(labelled: Iterable[int], count: int) -> Iterator[tuple[list[int], rang
     Yields the labelled frames that were reached so far in that direction, and the frames to follow from the last of
     them, up to half-way to the next labelled one (the middle belongs to the earlier) or to the end.
 
-    >>> [(known, list(order)) for known, order in spans([1, 4], 6)]
+    >>> [(known, list(order)) for known, order in walks([1, 4], 6)]
     [([1], [1, 2]), ([1, 4], [4, 5]), ([4], [4, 3]), ([4, 1], [1, 0])]
     """
     times = sorted(labelled)

@@ -32,6 +32,14 @@ def propagate(
     `topk` cells of highest cosine within `radius` cells in each direction, weighted by the softmax of cosine /
     temperature (Jabri et al., 2020, arXiv 2006.14613; Caron et al., 2021, arXiv 2104.14294). Memory is that of
     context + k frames.
+
+    Examples:
+        >>> first = torch.eye(4).view(2, 2, 4)  # four cells, each unlike the others; then left and right change places
+        >>> labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]).view(1, 2, 2, 2)
+        >>> (second,) = propagate([first, first.flip(1)], labels, context=1, radius=1, topk=1, temperature=0.1)
+        >>> second.argmax(-1)
+        tensor([[1, 0],
+                [1, 0]])
     """
     given = len(labels)
     known: tuple[Tensor, Tensor] | None = None
@@ -117,7 +125,12 @@ def carry(
 
 
 def soften(mask: Int[Tensor, "y x"], count: int, grid: tuple[int, int]) -> Float[Tensor, "h w c"]:
-    """Labels of the background and the objects 1 to `count` (c = count + 1): the shares of each cell's pixels."""
+    """Labels of the background and the objects 1 to `count` (c = count + 1): the shares of each cell's pixels.
+
+    Examples:
+        >>> soften(torch.tensor([[0, 0, 1, 1], [0, 0, 0, 1]]), 1, (1, 2))[..., 1]
+        tensor([[0.0000, 0.7500]])
+    """
     shares = [F.adaptive_avg_pool2d((mask == label).float()[None], grid)[0] for label in range(count + 1)]
     return torch.stack(shares, dim=-1)
 
@@ -127,6 +140,11 @@ def harden(labels: Float[Tensor, "h w c"], size: tuple[int, int], stretch: bool)
 
     `stretch` first maps each label's values in the frame to [0, 1], as Caron et al. do (2021, arXiv 2104.14294): small
     objects keep their size, but an object that is left with any trace never quite vanishes.
+
+    Examples:
+        >>> harden(torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), (2, 4), stretch=False)
+        tensor([[0, 0, 1, 1],
+                [0, 0, 1, 1]])
     """
     maps = F.interpolate(labels.permute(2, 0, 1)[None], size, mode="bilinear")[0]
     if stretch:

@@ -1,6 +1,8 @@
 """The masked autoencoder: one encoder, and one shared or two separate decoders with a space head and a time head.
 
 Yang et al., 2022, arXiv 2210.04154. It maps clips and token indices to predictions; it knows no target, loss or mask.
+What differs from VideoMAE: a time head beside the space head (or a decoder of its own), by option a share of the hidden
+tokens alone is predicted, or by cross-attention, and the last block computes nothing but what is predicted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """The encoder: a plain vision transformer over space-time cubes, joint attention, embedding only what it is given.
 
 Dosovitskiy et al., 2021, arXiv 2010.11929; as a video autoencoder, Tong et al., 2022, arXiv 2203.12602. No class token.
+What differs from VideoMAE: only what is visible is embedded at all (its pixels are gathered, then projected by one
+matrix), clips are normalised inside, positions are separable sines by default and fit any grid, and training asks the
+module for its layers, its undecayed parameters and its hidden matrices.
 """
 
 from __future__ import annotations

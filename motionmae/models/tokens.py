@@ -2,7 +2,8 @@
 
 b clips, c channels, t frames, h w pixels; n tokens, k visible, m masked (or predicted), d width, p numbers in a cube.
 A cube (tubelet) is the pixels of one token; the grid is tokens in (time, rows, columns), flattened in that order. The
-numbers in a cube are ordered (frame, row, column, channel), as in VideoMAE (Tong et al., 2022, arXiv 2203.12602).
+numbers in a cube are ordered (frame, row, column, channel), as in VideoMAE (Tong et al., 2022, arXiv 2203.12602);
+what differs are the positions: its sines over the flattened index are a choice, and any table fits other grids.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ Grid = tuple[int, int, int]
 
 
 def grid_of(frames: int, height: int, width: int, cube: Cube) -> Grid:
-    """Tokens in time, rows and columns of a clip; raises if a side is not a multiple of the cube's."""
+    """Tokens in time, rows and columns of a clip; raises if a side is not a multiple of the cube's.
+
+    Examples:
+        >>> grid_of(16, 224, 224, (2, 16, 16))
+        (8, 14, 14)
+    """
     for name, side, part in zip(("frames", "height", "width"), (frames, height, width), cube, strict=True):
         if side % part or side < part:
             raise MotionMAEError(f"the clip's {name}, {side}, must be a positive multiple of the cube's, {part}")
@@ -45,7 +51,15 @@ def cubes(clip: Shaped[Tensor, "b c t h w"], cube: Cube) -> Shaped[Tensor, "b tn
 def patchify(
     clip: Shaped[Tensor, "b c t h w"], cube: Cube, ids: Int[Tensor, "b k"] | None = None
 ) -> Shaped[Tensor, "b n p"]:
-    """The pixels of all tokens, or of the tokens `ids` alone: only those are copied. Keeps the dtype."""
+    """The pixels of all tokens, or of the tokens `ids` alone: only those are copied. Keeps the dtype.
+
+    Examples:
+        >>> clip = torch.arange(32).view(1, 1, 2, 4, 4)
+        >>> patchify(clip, (2, 2, 2)).shape
+        torch.Size([1, 4, 8])
+        >>> patchify(clip, (2, 2, 2), torch.tensor([[3]])).tolist()
+        [[[10, 11, 14, 15, 26, 27, 30, 31]]]
+    """
     pieces = cubes(clip, cube)
     if ids is None:
         return rearrange(pieces, "b tn hn wn tp hp wp c -> b (tn hn wn) (tp hp wp c)")
@@ -56,26 +70,48 @@ def patchify(
 
 
 def unpatchify(tokens: Shaped[Tensor, "b n p"], cube: Cube, grid: Grid) -> Shaped[Tensor, "b c t h w"]:
-    """The clip whose `patchify` is `tokens`."""
+    """The clip whose `patchify` is `tokens`.
+
+    Examples:
+        >>> clip = torch.arange(32).view(1, 1, 2, 4, 4)
+        >>> unpatchify(patchify(clip, (2, 2, 2)), (2, 2, 2), (1, 2, 2)).equal(clip)
+        True
+    """
     (tn, hn, wn), (tp, hp, wp) = grid, cube
     pattern = "b (tn hn wn) (tp hp wp c) -> b c (tn tp) (hn hp) (wn wp)"
     return rearrange(tokens, pattern, tn=tn, hn=hn, wn=wn, tp=tp, hp=hp, wp=wp)
 
 
 def take(tokens: Shaped[Tensor, "b n d"], ids: Int[Tensor, "b k"]) -> Shaped[Tensor, "b k d"]:
-    """The tokens at `ids`, clip by clip."""
+    """The tokens at `ids`, clip by clip.
+
+    Examples:
+        >>> take(torch.tensor([[[0.0], [0.1], [0.2]]]), torch.tensor([[2, 0]])).flatten()
+        tensor([0.2000, 0.0000])
+    """
     return tokens.gather(1, ids[:, :, None].expand(-1, -1, tokens.shape[-1]))
 
 
 def put(
     base: Shaped[Tensor, "b n d"], ids: Int[Tensor, "b k"], values: Shaped[Tensor, "b k d"]
 ) -> Shaped[Tensor, "b n d"]:
-    """A copy of `base` with `values` at `ids`; the inverse of `take`."""
+    """A copy of `base` with `values` at `ids`; the inverse of `take`.
+
+    Examples:
+        >>> put(torch.zeros(1, 3, 1), torch.tensor([[2, 0]]), torch.tensor([[[0.2], [0.1]]])).flatten()
+        tensor([0.1000, 0.0000, 0.2000])
+    """
     return base.scatter(1, ids[:, :, None].expand(-1, -1, base.shape[-1]), values.to(base.dtype))
 
 
 def sincos1d(count: int, width: int) -> Float[Tensor, "{count} {width}"]:
-    """Sines (even columns) and cosines (odd) of 0 … count - 1 (Vaswani et al., 2017, arXiv 1706.03762, section 3.5)."""
+    """Sines (even columns) and cosines (odd) of 0 … count - 1 (Vaswani et al., 2017, arXiv 1706.03762, section 3.5).
+
+    Examples:
+        >>> sincos1d(2, 4)
+        tensor([[0.0000, 1.0000, 0.0000, 1.0000],
+                [0.8415, 0.5403, 0.0100, 0.9999]])
+    """
     columns = torch.arange(width, dtype=torch.float64)
     rates = 10000.0 ** (-2 * (columns // 2) / width)
     angles = torch.arange(count, dtype=torch.float64)[:, None] * rates
@@ -83,7 +119,12 @@ def sincos1d(count: int, width: int) -> Float[Tensor, "{count} {width}"]:
 
 
 def sincos3d(grid: Grid, width: int) -> Float[Tensor, "n {width}"]:
-    """Sines separable in time, row and column: each axis has its own share of the columns, time what is left over."""
+    """Sines separable in time, row and column: each axis has its own share of the columns, time what is left over.
+
+    Examples:
+        >>> sincos3d((8, 14, 14), 768).shape
+        torch.Size([1568, 768])
+    """
     share = width // 3 // 2 * 2
     shares = (width - 2 * share, share, share)
     axes = torch.meshgrid(*(torch.arange(side) for side in grid), indexing="ij")

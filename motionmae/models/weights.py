@@ -80,6 +80,12 @@ def load(
     `heads`, `size` (pixels) and `decoder_heads` are needed only for foreign files that do not say them; without
     `strict`, tensors that no known layout has are left behind.
     Raises MotionMAEError, naming the path, where there is no such checkpoint, where it is damaged or does not fit.
+
+    Examples:
+        >>> encoder = load("tiny")  # the one in the package; else a path
+        >>> tokens = encoder(torch.zeros(1, 3, 8, 64, 64, dtype=torch.uint8))
+        >>> tokens.shape, encoder.training
+        (torch.Size([1, 256, 128]), False)
     """
     found = read(path, heads, size, decoder_heads, strict)
     if not train:

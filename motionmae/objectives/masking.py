@@ -29,7 +29,12 @@ def random(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: f
 
 
 def tube(keys: Int[Tensor, " b"], grid: Grid, energy: Scores | None, weight: float) -> Scores:
-    """The same places in all time slots (Tong et al., 2022, arXiv 2203.12602)."""
+    """The same places in all time slots (Tong et al., 2022, arXiv 2203.12602).
+
+    Examples:
+        >>> split(tube(torch.tensor([0]), (2, 2, 2), None, 1.0), 4)  # what is visible and what is masked
+        (tensor([[1, 3, 5, 7]]), tensor([[0, 2, 4, 6]]))
+    """
     return _ranks(noise.uniform(keys, grid[1] * grid[2], MASK_STREAM)).repeat(1, grid[0])
 
 
@@ -78,7 +83,12 @@ KINDS: dict[MaskKind, Callable[[Int[Tensor, " b"], Grid, Scores | None, float], 
 
 
 def count(kind: MaskKind, ratio: float, grid: Grid) -> int:
-    """How many tokens are hidden: whole tubes and whole slots, rounded down. Raises where that is none or all."""
+    """How many tokens are hidden: whole tubes and whole slots, rounded down. Raises where that is none or all.
+
+    Examples:
+        >>> count("tube", 0.9, (8, 14, 14))
+        1408
+    """
     slots, places = grid[0], grid[1] * grid[2]
     if kind.endswith("tube"):
         hidden = int(ratio * places) * slots
@@ -92,14 +102,24 @@ def count(kind: MaskKind, ratio: float, grid: Grid) -> int:
 
 
 def split(scores: Scores, hidden: int) -> Split:
-    """The indices of the visible and of the `hidden` highest-scored tokens, each ascending."""
+    """The indices of the visible and of the `hidden` highest-scored tokens, each ascending.
+
+    Examples:
+        >>> split(torch.tensor([[0.3, 0.9, 0.1, 0.6]]), 2)
+        (tensor([[0, 2]]), tensor([[1, 3]]))
+    """
     order = scores.argsort(dim=1, stable=True)
     cut = scores.shape[1] - hidden
     return order[:, :cut].sort(dim=1).values, order[:, cut:].sort(dim=1).values
 
 
 def thin(masked: Int[Tensor, "b m"], ratio: float, keys: Int[Tensor, " b"]) -> Int[Tensor, "b p"]:
-    """A random share of the masked indices, at least one, ascending; all of them at ratio 1."""
+    """A random share of the masked indices, at least one, ascending; all of them at ratio 1.
+
+    Examples:
+        >>> thin(torch.tensor([[1, 3, 5, 7]]), 0.5, torch.tensor([0]))
+        tensor([[3, 7]])
+    """
     if ratio == 1.0:
         return masked
     wanted = max(1, int(ratio * masked.shape[1]))

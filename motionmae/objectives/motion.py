@@ -78,7 +78,12 @@ def kinds(target: Target) -> dict[str, Target]:
 
 
 def outputs(target: Target, cube: Cube) -> int:
-    """How many numbers the motion of a cube is."""
+    """How many numbers the motion of a cube is.
+
+    Examples:
+        >>> outputs(Target(), (2, 16, 16)), outputs(Target(motion="velocity"), (2, 16, 16))
+        (1536, 4)
+    """
     chosen = pairs(target, cube)
     return (chosen.stop - chosen.start) * (2 if target.motion == "velocity" else cube[1] * cube[2] * 3)
 
@@ -90,7 +95,14 @@ def motion(
     target: Target,
     ids: Int[Tensor, "b m"] | None = None,
 ) -> Float[Tensor, "b n p"]:
-    """The motion of all cubes or of those at `ids`, float32: (frame, row, column, channel), or (frame, axis)."""
+    """The motion of all cubes or of those at `ids`, float32: (frame, row, column, channel), or (frame, axis).
+
+    Examples:
+        >>> now, after = torch.zeros(1, 3, 2, 16, 16), torch.full((1, 3, 2, 16, 16), 0.25)
+        >>> found = motion(now, after, (2, 16, 16), Target())
+        >>> found.shape, found.mean().item()
+        (torch.Size([1, 1, 1536]), 0.25)
+    """
     if target.motion == "velocity":
         tokens = velocity(now, after, cube)
         tokens = tokens if ids is None else take(tokens, ids)
@@ -102,7 +114,13 @@ def motion(
 def difference(
     now: Shaped[Tensor, "*shape"], after: Shaped[Tensor, "*shape"], kind: MotionKind
 ) -> Float[Tensor, "*shape"]:
-    """after - now in units of [0, 1], float32; "absolute" without its sign."""
+    """after - now in units of [0, 1], float32; "absolute" without its sign.
+
+    Examples:
+        >>> now, after = torch.tensor([255], dtype=torch.uint8), torch.tensor([0], dtype=torch.uint8)
+        >>> difference(now, after, "signed"), difference(now, after, "absolute")
+        (tensor([-1.]), tensor([1.]))
+    """
     signed = to_unit(after, torch.float32) - to_unit(now, torch.float32)
     return signed.abs() if kind == "absolute" else signed
 
@@ -139,5 +157,10 @@ def pixelwise(tokens: Float[Tensor, "b n p"], cube: Cube, target: Target) -> Flo
 
 
 def energy(now: Shaped[Tensor, "b c t h w"], after: Shaped[Tensor, "b c t h w"], cube: Cube) -> Float[Tensor, "b n"]:
-    """Mean absolute difference of each token, in [0, 1]: how much moves there."""
+    """Mean absolute difference of each token, in [0, 1]: how much moves there.
+
+    Examples:
+        >>> energy(torch.zeros(1, 3, 2, 8, 8), torch.full((1, 3, 2, 8, 8), 0.25), (2, 8, 8))
+        tensor([[0.2500]])
+    """
     return patchify(difference(now, after, "absolute"), cube).mean(dim=2)

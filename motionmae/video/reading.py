@@ -33,7 +33,16 @@ _reformatter = VideoReformatter()  # one for all reads of a process
 
 def open_video(path: str | os.PathLike[str], limit: float = 60.0) -> Video | Images:
     """A video or a folder of frames, opened for several reads: a context manager. `limit` bounds the seconds of
-    opening it, and of each read."""
+    opening it, and of each read.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from motionmae.data.synthetic import write_videos
+        >>> path, _ = next(write_videos(Path("videos"), "train", 1, seed=0))
+        >>> with open_video(path) as video:
+        ...     len(video), video.duration, video.at([0.0, 1.0]), video.read([0, 12]).shape
+        (24, Fraction(2, 1), [0, 12], torch.Size([2, 64, 64, 3]))
+    """
     return Images(path) if os.path.isdir(path) else Video(path, limit)
 
 
