@@ -7,13 +7,14 @@ import signal
 import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import runs
 from torch.utils.data import Dataset
 
 from motionmae import runtime
-from motionmae.config import Compute, Data, Model
+from motionmae.config import Compute, Data, Model, Pretrain
 from motionmae.data import loading
 from motionmae.data.clips import Clips
 from motionmae.data.loading import Order, loader, within
@@ -23,6 +24,7 @@ from motionmae.inference.embedding import Layout
 from motionmae.inference.embedding import stream as embed_stream
 from motionmae.inference.views import View, as_views, watch
 from motionmae.models.encoder import VideoEncoder
+from motionmae.training import loop
 from motionmae.video import pulse
 from motionmae.video.reading import open_video
 
@@ -96,9 +98,9 @@ def test_slow_workers_are_waited_for(monkeypatch):
 
 def test_workers_fit_the_shared_memory():
     assert within(8, 4, 100, "--data.workers", 4000.0) == (8, 4, "")
-    workers, ahead, said = within(8, 4, 100, "--compute.workers", 3999.0)
+    workers, ahead, said = within(8, 4, 100, "--workers", 3999.0)
     assert (workers, ahead) == (8, 3)
-    assert "--compute.workers 8 with 4 batches ahead each need 0 MB of /dev/shm" in said
+    assert "--workers 8 with 4 batches ahead each need 0 MB of /dev/shm" in said
     assert within(8, 4, 100, "", 999.0)[:2] == (4, 1)
     assert within(8, 4, 100, "", 150.0)[0] == 0
     for room in range(0, 5000, 50):
@@ -138,12 +140,12 @@ def through_embedding(films):
 
 @pytest.mark.parametrize(
     ("through", "option"),
-    [(through_clips, "--data"), (through_views, "--compute"), (through_embedding, "--compute")],
+    [(through_clips, "--data."), (through_views, "--"), (through_embedding, "--")],
 )
 def test_every_way_to_workers_asks_for_room_before_the_start(little, films, capsys, through, option):
     through(films)
     told = capsys.readouterr().err
-    assert f"{option}.workers 1 with 2 batches ahead each need" in told
+    assert f"motionmae: {option}workers 1 with 2 batches ahead each need" in told
     assert "goes on with 0 workers, in this process" in told
 
 
@@ -244,3 +246,38 @@ def test_a_failure_of_one_ranks_data_leaves_a_saved_run(tmp_path):
         process.join(60)
     assert [process.exitcode for process in processes] == [2, 2]
     assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["step-00000005.safetensors"]
+
+
+def _slow_run(config: Pretrain, there: Path) -> int:
+    """A run with workers whose third step takes 35 s, the leader of its group of processes."""
+    os.setsid()
+    step, taken = loop.train_step, []
+
+    def slow(*arguments):
+        taken.append(1)
+        if len(taken) == 3:
+            there.touch()
+            time.sleep(35)
+        return step(*arguments)
+
+    with mock.patch.object(loop, "train_step", slow):
+        return runs.pretrain(config)
+
+
+@pytest.mark.slow
+def test_a_stop_in_a_step_that_takes_longer_than_half_a_minute_loses_nothing(tmp_path):
+    list(write_videos(tmp_path / "videos", "train", 2, seed=0, frames=8, size=16))
+    config = runs.pretraining(tmp_path / "videos", tmp_path / "run", workers=2, save_every=1000)
+    process = runs.start(_slow_run, config, tmp_path / "there", TEST_LOG=str(tmp_path / "log"))
+    try:
+        while not (tmp_path / "there").exists() and process.is_alive():
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGTERM)  # as a scheduler does: the workers get it too
+        process.join(120)
+        told = (tmp_path / "log").read_text()
+        assert process.exitcode not in (None, -signal.SIGTERM, 128 + signal.SIGTERM), told
+        assert [file.name for file in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000003.safetensors"], told
+        left = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        assert not [found for found in left if is_there(found) and os.getsid(found) == process.pid], "no worker is left"
+    finally:
+        process.kill()

@@ -214,7 +214,7 @@ def stream(
 ) -> Iterator[tuple[int, Embedding]]:
     """The videos' rows and vectors, each video when it is done, with its number. Videos are decoded ahead."""
     workers = min(compute.workers, len(files))
-    pieces = watched(Stream(files, layout, compute.batch), workers, 2, 1, "--compute.workers", batch_size=None)
+    pieces = watched(Stream(files, layout, compute.batch), workers, 2, 1, "--workers", batch_size=None)
     open_: dict[int, tuple[list[Window], dict[int, list[Tensor]]]] = {}
     for piece in pieces:
         seen, parts = open_.setdefault(piece.place, ([], {layer: [] for layer in layout.layers}))

@@ -127,7 +127,7 @@ def watch(
             return torch.cat([model(part) for part in clip.split(compute.batch)]).cpu()
 
     with Progress("videos", len(mine), speak=here.main and not quiet) as progress:
-        for at, batch in enumerate(loader(dataset, order, data, here.device.type == "cuda", "--compute.workers")):
+        for at, batch in enumerate(loader(dataset, order, data, here.device.type == "cuda", "--workers")):
             chosen = batch["view"] == middle
             clip, keys = batch["clip"].to(here.device), batch["key"].to(here.device)
             found["views"].append(take(order[at], say(clip).unflatten(0, (-1, each)).mean(1)))
