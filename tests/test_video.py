@@ -15,7 +15,7 @@ import zoo
 
 from motionmae.video import reading as video
 from motionmae.video.reading import Video, VideoError, probe, read_frames
-from motionmae.video.table import _tables
+from motionmae.video.table import NONE, Packets, Table, _tables, leads
 from motionmae.video.writing import write_video
 
 
@@ -206,3 +206,21 @@ def test_real_videos_are_read_exactly(shared: Path):
             wish = sorted(draw.sample(range(count), 5))
             kept = {i: frame for i, frame in enumerate(film.walk()) if i in wish}
             np.testing.assert_array_equal(film.read(wish[::-1]).numpy(), np.stack([kept[i] for i in wish[::-1]]))
+
+
+def test_a_table_takes_16_bytes_a_packet_at_most_and_seeks_no_later_than_the_packet():
+    count = 1000
+    pts = np.arange(count, dtype=np.int64) * 512
+    draw = np.random.default_rng(0)
+    for spacing in (1, 2, 3, 250):
+        keys = np.arange(0, count, spacing, dtype=np.int32)
+        for lead in (np.zeros(len(keys), int), np.full(len(keys), 1024), draw.integers(0, 2000, len(keys))):
+            held = Packets(pts, keys, pts[keys] - lead, np.arange(count, dtype=np.int32))
+            table = Table(pts, keys, leads(held), held.shown, True, True)
+            assert table.nbytes <= 16 * count + 8
+            found = np.array([table.decoded(key) for key in keys.tolist()])
+            assert (found <= held.key_dts).all()
+            if spacing > 1 or len(set(lead.tolist())) == 1:
+                np.testing.assert_array_equal(found, held.key_dts)
+    unknown = Packets(pts, keys, np.full(len(keys), NONE), held.shown)
+    assert leads(unknown).tolist() == [0], "a key frame whose time of decoding is unknown is sought by its own"

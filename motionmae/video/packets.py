@@ -24,7 +24,7 @@ from av.stream import Disposition
 from motionmae.video import images, origin, pulse, remote
 from motionmae.video.damage import STRICT, unneeded
 from motionmae.video.errors import VideoError
-from motionmae.video.table import NONE, Packets, Table, listed, recall, remember
+from motionmae.video.table import NONE, Packets, Table, leads, listed, recall, remember
 
 # Containers of video; FFmpeg would also "open" playlists (which name other files and addresses), text and pictures.
 FORMATS = (
@@ -163,7 +163,7 @@ class Demuxer:
             order = order[pts[order] >= first[0]] if first and first[0] is not None else order
             timed = len(first) > 0 and pts[order[: len(first)]].tolist() == first
         self.position = len(pts)  # whatever was read: seek before reading on
-        return Table(pts, keys, held.key_dts, order, timed, timed and self.codec in SEEKABLE)
+        return Table(pts, keys, leads(held), order, timed, timed and self.codec in SEEKABLE)
 
     def _listed(self) -> Packets:
         """The packets; of a file behind an address whose index tells them all, without fetching what is in them."""
@@ -259,8 +259,7 @@ class Demuxer:
     def _jump(self, first: int) -> None:
         """Seek so that key frame `first` is the next packet."""
         time_of = int(self.table.pts[first])
-        decoded = int(self.table.key_dts[np.searchsorted(self.table.keys, first)])
-        place = time_of if decoded == NONE else decoded
+        place = self.table.decoded(first)
         for back in (0, 2, None):
             if back is None:
                 self.open()
