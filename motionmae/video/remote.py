@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from motionmae.errors import MotionMAEError
+from motionmae.video import pulse
 
 BLOCK, BLOCKS = 1 << 20, 32
 """Bytes that are asked for at a time, and how many such blocks of an open file are kept."""
@@ -123,6 +124,7 @@ def blocks(address: str) -> Iterator[bytes]:
         system, key = _opened(address)
         with system.open(key, "rb", block_size=BLOCK) as file:
             while block := file.read(BLOCK):
+                pulse.beat()
                 yield block
 
 
@@ -148,6 +150,7 @@ class Reader:
         """Bytes from here on, perhaps fewer than asked for."""
         if late := self.late():
             raise self.fail(late)
+        pulse.beat()
         here = self.file.tell()
         for first, end in self.blank:
             if first <= here < end:

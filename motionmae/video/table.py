@@ -86,7 +86,7 @@ def listed(packets: Iterable[av.Packet]) -> Packets:
 
 def leads(held: Packets) -> np.ndarray:
     """Ticks from the decoding to the showing of each key frame; or one number for all, where it is the same, and where
-    most packets are key frames, the largest: seeking lands on an earlier one then, and the packets between are passed."""
+    most packets are key frames, the largest: seeking lands on an earlier one then, and what lies between is passed."""
     shown = held.pts[held.keys]
     told = (held.key_dts != NONE) & (shown != NONE)
     each = np.where(told, shown, 0) - np.where(told, held.key_dts, 0)
