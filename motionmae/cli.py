@@ -21,7 +21,7 @@ from motionmae.config.idle import idle
 from motionmae.errors import MotionMAEError
 from motionmae.options import meant, spelled
 from motionmae.presets import COMMANDS
-from motionmae.progress import Progress
+from motionmae.progress import Progress, first
 
 HELP = ("-h", "--help", "--help-all")
 
@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command:
             if needed := pages.missing(config, f"motionmae {command}"):
                 raise MotionMAEError(needed)
-            if command in ("pretrain", "finetune"):
+            if command in ("pretrain", "finetune") and first():
                 print(f"motionmae {command}, into {config.run.out}", flush=True)
-            with Progress("loading"):  # a busy machine takes long to import PyTorch
+            with Progress("loading", speak=first()):  # a busy machine takes long to import PyTorch
                 task = import_module(f"motionmae.tasks.{command}")
             task.run(config)
         sys.stdout.flush()  # so that a full disk or a closed pipe behind it is told, and not lost at exit

@@ -113,12 +113,17 @@ def unwrap() -> None:
             setattr(sys, name, stream.rich_proxied_file)
 
 
+def first() -> bool:
+    """Whether this process is the only rank, or the one of many that speaks."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def then(what: str, aside: bool = False) -> None:
     """The last line of a command: what to type, or to open, next. `aside`: on stderr, where stdout is for a program.
 
     One rank of many says it.
     """
-    if int(os.environ.get("RANK", 0)) == 0:
+    if first():
         print(f"next: {what}", file=sys.stderr if aside else sys.stdout, flush=True)
 
 

@@ -173,6 +173,16 @@ def test_accumulated_micro_batches_are_mixed_as_the_joined_batch(repeats, micro)
         torch.testing.assert_close(accumulated, joined, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("config", [Mix(0.8, 0.0, 0.0), Mix(0.0, 1.0, 0.0)])
+def test_either_way_to_mix_alone_is_enough_to_be_mixed(config):
+    classifier = Classifier(SMALL, ("a", "b"))
+    batch = {"clip": torch.rand(4, 3, 4, 16, 16), "label": torch.tensor([0, 1, 0, 1]), "key": torch.arange(4)}
+    seen = []
+    classifier.encoder.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    Classification(classifier, config).train()(batch)
+    assert not torch.equal(seen[0], batch["clip"])
+
+
 def test_nothing_is_mixed_or_augmented_in_eval_mode():
     def never(clip, keys):
         raise AssertionError

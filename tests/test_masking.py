@@ -116,6 +116,14 @@ def test_half_of_the_visible_are_moving_wherever_there_are_enough(kind, hidden):
     assert len({tuple(row) for row in visible.tolist()}) > 10  # which of them is drawn
 
 
+def test_what_moves_as_much_as_the_mean_is_still():
+    energy = torch.full((200, 4), 1.0)
+    energy[:, 0], energy[:, 1] = 2.0, 0.0  # of the mean 1: one moves, three do not
+    visible, _ = draw("motion-half", 0.5, 200, (1, 2, 2), energy)
+    assert (visible == 0).any(1).all()  # one moving and one still token are seen
+    assert visible[:, 1].bincount(minlength=4)[1:].min() > 40
+
+
 def test_where_few_move_the_still_ones_give_the_rest_and_where_none_does_all_are_alike():
     energy = torch.full((300, 36), 0.01)
     visible, _ = draw("motion-half", 0.5, 300, (4, 3, 3), energy)

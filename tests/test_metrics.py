@@ -4,8 +4,16 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from motionmae.evaluation.metrics import mean_recall_decay, region_contour
+from motionmae.evaluation.metrics import (
+    calibration,
+    class_accuracy,
+    confusion,
+    mean_recall_decay,
+    region_contour,
+    top_k,
+)
 
 
 def reference(truth: np.ndarray, guess: np.ndarray) -> tuple[float, float]:
@@ -82,3 +90,29 @@ def test_decay_of_a_ramp_is_the_difference_of_its_quarters():
 
 def test_one_frame_has_no_decay():
     assert mean_recall_decay(np.array([0.7])) == (0.7, 1.0, 0.0)
+
+
+def test_masks_that_fill_the_image_have_no_contour_and_agree():
+    full = np.ones((6, 8), np.uint8)
+    assert region_contour(full, full, 1).tolist() == [[1.0], [1.0]]
+
+
+def test_rows_of_a_confusion_are_true_and_columns_are_guessed():
+    table = confusion(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 0, 1]), 3)
+    assert table.tolist() == [[1, 2, 0], [0, 1, 0], [0, 0, 0]]
+    assert class_accuracy(table)[:2].tolist() == [1 / 3, 1.0]
+    assert class_accuracy(table)[2].isnan()
+
+
+def test_bins_of_the_calibration_end_at_their_upper_edge():
+    """Guo et al., 2017: bin m of M is ((m - 1) / M, m / M]."""
+    sure = torch.tensor([0.5, 0.55, 0.7, 0.75, 0.9], dtype=torch.float64)
+    found = calibration(torch.stack((sure, 1 - sure), 1), torch.tensor([0, 0, 1, 1, 0]), bins=4)
+    assert [count for _, _, count in found[1]] == [1, 3, 1]
+    assert [true for _, true, _ in found[1]] == [1.0, pytest.approx(1 / 3), 1.0]
+    assert found[0] == pytest.approx((0.5 + abs(2.0 - 1.0) + 0.1) / 5)
+
+
+def test_the_k_best_hold_the_label_or_not():
+    scores = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
+    assert [top_k(scores, torch.tensor([1, 0]), k) for k in (1, 2, 3, 9)] == [0.0, 0.5, 1.0, 1.0]

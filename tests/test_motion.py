@@ -13,7 +13,7 @@ from motionmae.config import Target
 from motionmae.data.sampling import pretraining_offsets
 from motionmae.errors import MotionMAEError
 from motionmae.models.tokens import patchify
-from motionmae.objectives.motion import difference, energy, motion, neighbours, outputs, pairs, velocity
+from motionmae.objectives.motion import difference, energy, motion, neighbours, outputs, pairs, seamless, velocity
 
 
 def video(count=40):
@@ -83,9 +83,15 @@ def test_motion_of_uint8_equals_motion_of_the_same_floats_and_swaps_its_sign_wit
 def test_energy_is_the_mean_change_of_each_token():
     clip = torch.zeros(1, 3, 3, 4, 4)
     clip[:, :, 1:, :2, :2] = 1.0  # the first place changes between frames 0 and 1
+    clip[:, :, 1, 2:, 2:] = 1.0  # the last one comes and goes
     now, after = neighbours(clip, 2, Target())
-    assert energy(now, after, (2, 2, 2)).tolist() == [[0.5, 0, 0, 0]]
+    assert energy(now, after, (2, 2, 2)).tolist() == [[0.5, 0, 0, 1.0]]
     assert patchify(now, (2, 2, 2)).shape == (1, 4, 24)
+
+
+def test_a_seam_is_where_numbers_fall_and_not_where_a_frame_is_held():
+    numbers = torch.tensor([[4, 5, 6, 0, 1], [4, 5, 6, 6, 6]])
+    assert seamless(numbers, 4, Target()).tolist() == [[True, True, False, True], [True] * 4]
 
 
 def test_offsets_of_stride_one_are_the_same_frames_either_way():

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,6 +64,18 @@ def test_what_to_type_next_is_said_once(capsys, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     then("nothing")
     assert capsys.readouterr() == ("next: motionmae report runs/x\n", "next: look\n")
+
+
+@pytest.mark.parametrize(("rank", "words"), [("0", "motionmae finetune, into runs/finetune-tiny\n"), ("1", "")])
+def test_of_many_ranks_the_first_alone_says_what_begins(rank, words, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(cli, "import_module", lambda name: time.sleep(0.6) or SimpleNamespace(run=lambda config: None))
+    assert cli.main(["finetune", "tiny", "--init", "none", "--data.path", "videos"]) == 0
+    told = capsys.readouterr()
+    assert told.out == words
+    assert ("loading" in told.err) == (rank == "0")
 
 
 def test_a_run_that_others_will_stop_may_lose_its_reader(monkeypatch):

@@ -158,6 +158,14 @@ def test_points_return_from_their_heat():
     assert height.item() == 0
 
 
+def test_a_point_is_the_mean_place_of_what_lies_within_reach():
+    labels = torch.zeros(9, 9, 1)
+    labels[4, 4], labels[4, 6], labels[4, 7], labels[6, 4] = 1.0, 0.5, 0.9, 0.5  # two cells away counts, three does not
+    places, heights = peaks(labels)
+    assert places.tolist() == [[4.5, 4.5]]
+    assert heights.tolist() == [1.0]
+
+
 def test_points_follow_a_shifted_scene():
     random = torch.Generator().manual_seed(0)
     world = torch.randn(20, 40, 16, generator=random)

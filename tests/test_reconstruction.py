@@ -55,6 +55,14 @@ def test_the_floor_keeps_a_flat_cube_flat_and_leaves_a_lively_one():
     assert normalise(lively, scale_by_cube(lively, 0.05)).std() > 0.9
 
 
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("scale", [scale_by_cube, scale_by_clip])
+def test_the_floor_is_added_in_quadrature(scale, centred):
+    tokens = torch.rand(2, 5, 48)
+    bare, floored = scale(tokens, 0.0, centred).std - 1e-6, scale(tokens, 0.4, centred).std - 1e-6
+    torch.testing.assert_close(floored, (bare.square() + 0.16).sqrt())
+
+
 def test_a_clips_scale_keeps_zero_motion_at_zero_and_brightness_apart():
     motion = torch.rand(2, 6, 24)
     motion[:, 0] = 0

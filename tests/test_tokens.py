@@ -102,6 +102,15 @@ def test_positions_between_tokens_lie_on_the_line_between_them(kind):
     assert found == pytest.approx([0.0, 2.5, 7.5, 17.5, 32.5, 40.0])
 
 
+def test_of_the_columns_each_axis_has_a_third_and_time_what_is_left():
+    """Of 44: 16, 14 and 14, even numbers, in the order of time, rows, columns."""
+    table = sincos3d((3, 4, 5), 44)
+    for axis, columns in enumerate((slice(0, 16), slice(16, 30), slice(30, 44))):
+        side = (3, 4, 5)[axis]
+        place = torch.cartesian_prod(*(torch.arange(n) for n in (3, 4, 5)))[:, axis]
+        assert torch.equal(table[:, columns], sincos1d(side, columns.stop - columns.start)[place])
+
+
 def test_positions_without_a_grid_are_made_for_the_grid_at_hand():
     positions = Positions("sincos1d", None, 8)
     assert torch.equal(positions((2, 2, 2)), positions_table("sincos1d", (2, 2, 2), 8))
