@@ -19,6 +19,7 @@ from fsspec.spec import AbstractBufferedFile
 from motionmae.cli import main
 from motionmae.config import Data, Model, Pretrain
 from motionmae.data.clips import Clips
+from motionmae.data.loading import Order, loader
 from motionmae.errors import MotionMAEError
 from motionmae.inference import features
 from motionmae.library.manifest import read_manifest, write_manifest
@@ -117,13 +118,15 @@ def test_every_kind_of_file_reads_alike(tmp_path: Path, codec: str, ending: str)
 def test_only_what_is_needed_of_an_indexed_file_is_read(tmp_path: Path, monkeypatch: Any, codec: str, flags: str):
     monkeypatch.setattr(remote, "BLOCK", 1 << 13)
     noise = np.random.default_rng(0).integers(0, 255, (40, *LARGE, 3), dtype=np.uint8)
+    noise[32:] = np.arange(8, dtype=np.uint8)[:, None, None, None] * 20  # small: what was listed last is still at hand
     path = write(tmp_path / "a.mp4", noise, codec, {"movflags": flags} if flags else {})
     place = remote.root(put(path, "counted://b/a.mp4"))
     with Video(place) as far, Video(path) as near:
         listed = Counted.asked
         for name in ("pts", "keys", "key_dts", "packet"):
             assert np.array_equal(getattr(far.table, name), getattr(near.table, name)), name
-        assert torch.equal(far.read([25]), near.read([25]))
+        for frames in ([39], [25]):
+            assert torch.equal(far.read(frames), near.read(frames))
     whole = path.stat().st_size
     assert whole > 3e5
     assert listed < whole / 4, "the list of packets is made of the index"
@@ -255,6 +258,19 @@ def test_a_store_that_fails_in_the_midst_is_a_video_error(local: Path, monkeypat
     monkeypatch.setattr(Ranged, "_fetch_range", fetch)
     with pytest.raises(VideoError, match=r"counted://b/a/0.mp4: cannot be read at byte 0 \(RuntimeError: the line"):
         read_frames(place, [1])
+
+
+def test_workers_read_from_an_address(local: Path):
+    (local / "a" / "broken.mp4").unlink()
+    found = find(Data(path=f"local://{local}"))
+    data = Data(stride=1, workers=1)
+    dataset = Clips(found.paths, data, [0, 1, 2], 24, 3)
+    batches = loader(dataset, Order(4, 4, 4, 3), data, pin=False)
+    batch = next(batches)
+    batches.close()
+    alone = Clips(find(Data(path=str(local))).paths, data, [0, 1, 2], 24, 3)
+    places = next(iter(Order(4, 4, 4, 3)))
+    assert torch.equal(batch["clip"], torch.stack([alone[place][0]["clip"] for place in places]))
 
 
 def test_other_processes_know_what_was_typed(tmp_path: Path):

@@ -104,7 +104,7 @@ def walk(place: str) -> list[str]:
     with _clearly(address_of(place)):
         system, key = _opened(address_of(place))
         base = system._strip_protocol(key).rstrip("/")
-        found = (name[len(base) :].lstrip("/") for name in system.find(key))
+        found = (name[len(base) :].lstrip("/") for name in system.find(key) if name.startswith(f"{base}/"))
         return [f"{place}/{name}" for name in sorted(found) if not any(part[:1] == "." for part in name.split("/"))]
 
 
@@ -139,7 +139,8 @@ class Reader:
         self.blank: list[tuple[int, int]] = []
         try:
             self.file = open_file(path)
-            self.size = about(path).size
+            size = getattr(self.file, "size", None)  # a store need not be asked twice
+            self.size = size if isinstance(size, int) else about(path).size
         except OSError as error:
             raise fail((error.strerror or str(error) or "unreadable").lower()) from error
         if not self.file.seekable():
