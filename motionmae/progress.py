@@ -35,7 +35,7 @@ class Progress:
         self.what, self.total, self.first, self.done, self.text = what, total, done, done, ""
         self.live = speak and sys.stdout.isatty() and sys.stderr.isatty()
         self.speak = speak
-        self.begun = self.shown = time.monotonic()
+        self.begun = self.shown = self.last = time.monotonic()
         self._bar: bars.Progress | None = None
         self._ended: threading.Event | None = None
 
@@ -54,6 +54,7 @@ class Progress:
     def show(self, done: int, text: str = "") -> None:
         """So many pieces are done; `text` says more, its parts two spaces apart: the last go where room is short."""
         self.done, self.text = done, text
+        self.last = time.monotonic()
 
     def step(self, text: str = "") -> None:
         """One piece more is done."""
@@ -70,7 +71,8 @@ class Progress:
         spent, made = time.monotonic() - self.begun, self.done - self.first
         count = f" {self.done}/{self.total}" if self.total is not None else f" {self.done}" if self.done else ""
         if self.total is not None and made > 0:
-            when = f"{clock(spent / made * (self.total - self.done))} left"
+            each = max((self.last - self.begun) / made, spent / (made + 1))  # the piece in hand may be a slow one
+            when = f"{clock(each * (self.total - self.done))} left"
         else:
             when = f"{clock(spent)} so far"
         found, *rest = f"{self.what}{count}", when, *self.text.split("  ")

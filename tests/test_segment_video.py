@@ -171,6 +171,16 @@ def test_how_long_it_takes_is_said_before_with_the_size_that_fits(tmp_path, caps
     monkeypatch.setattr(video, "pace", lambda frames, labels, source, features, settings: settings.short / 100)
     video.foretell(config, footage.frames, given, source)
     assert capsys.readouterr().out.endswith("on cpu: about 0:38\n")
+    measured = []
+
+    def slow(frames, labels, source, features, settings):
+        measured.append(settings.short)
+        return (settings.short / 160) ** 3 * 2
+
+    monkeypatch.setattr(video, "pace", slow)
+    video.foretell(config, footage.frames, given, source)  # 54 s a frame at full size: nobody waits for that
+    assert measured == [120, 160]
+    assert "about 7:12; --short 240 would take about 0:54" in capsys.readouterr().out
 
 
 def test_the_pace_is_of_a_frame(tmp_path, capsys):

@@ -23,7 +23,6 @@ from motionmae.files import write_csv, write_json
 from motionmae.inference.following import follow, pace
 from motionmae.inference.sequence import (
     Film,
-    Settings,
     Source,
     claim_folder,
     image_frames,
@@ -42,6 +41,7 @@ BLOCK, BLOCK_BYTES = 32, 1 << 28  # frames that are decoded at once, and no more
 TRAIL = 12  # frames for which the way of a point stays painted
 FEW = 8  # frames of a video that are followed sooner than the time is measured
 PATIENCE, SHORTS = 120.0, (360, 240, 160, 120)  # seconds that need no advice; short sides that are advised
+LONGEST = 3.0  # seconds of a frame that is measured where a smaller one tells as much
 MADE = ("masks/*.png", "areas.csv", "tracks.json", "overlay.mp4", "index.html")
 
 Areas = dict[int, list[int]]
@@ -105,25 +105,52 @@ def segment(
 
 
 def foretell(config: SegmentVideo, frames: Film, given: Given, source: Source) -> None:
-    """Say how long the work will take, as measured on one frame, and which size would fit where that is long."""
+    """Say how long the work will take, as measured on one frame, and which size would fit where that is long.
+
+    Small sizes are measured first: one that would itself take long is told from how the time grew until there.
+    """
     if frames.count < FEW:
         return
     settings = resolve(config.propagation)
     groups = [next(iter(labels.values())) for labels, _ in given.groups()]
-
-    def needed(settings: Settings) -> float:
-        return frames.count * sum(pace(frames, labels, source, config.features, settings) for labels in groups)
-
     rows, columns = input_size(frames.height, frames.width, settings, source.cube[1])
-    seconds, device = needed(settings), source.runtime.device
-    line = f"{frames.count} frames, followed at {columns}x{rows} pixels on {device}: about {clock(seconds)}"
-    smaller = [short for short in SHORTS if short < 0.8 * min(rows, columns)]
-    while seconds > PATIENCE and smaller:
-        short = smaller.pop(0)
-        seconds = needed(resolve(replace(config.propagation, short=short)))
-        if seconds <= PATIENCE or not smaller:
-            line += f"; --short {short} would take about {clock(seconds)}"
+    whole = settings.short if settings.short and not all(settings.size) else min(rows, columns)
+    known: dict[int, float] = {}
+
+    def needed(short: int) -> float:
+        """Seconds for the whole video at this short side."""
+        if short in known:
+            return known[short]
+        if len(known) > 1 and (guess := grown(known, short)) > LONGEST * frames.count:
+            return known.setdefault(short, guess)
+        asked = settings if short == whole else resolve(replace(config.propagation, short=short))
+        each = sum(pace(frames, labels, source, config.features, asked) for labels in groups)
+        return known.setdefault(short, each * frames.count)
+
+    smaller = [short for short in SHORTS if short < 0.8 * whole]
+    with Progress("measuring one frame"):
+        if smaller and grown({smaller[-1]: needed(smaller[-1])}, whole) > LONGEST * frames.count:
+            for short in smaller[-2::-1]:
+                needed(short)
+        seconds = needed(whole)
+        fitting = [short for short in smaller if seconds > PATIENCE and needed(short) <= PATIENCE]
+    line = f"{frames.count} frames, followed at {columns}x{rows} pixels on {source.runtime.device}: "
+    line += f"about {clock(seconds)}"
+    if seconds > PATIENCE and smaller:
+        short = max(fitting, default=smaller[-1])
+        line += f"; --short {short} would take about {clock(needed(short))}"
     print(line, flush=True)
+
+
+def grown(known: dict[int, float], short: int) -> float:
+    """Seconds at a short side from those at smaller ones: by the growth between the largest two, or at most by its
+    fourth power, as tokens that all attend to each other."""
+    *others, last = sorted(known)
+    power = 4.0
+    if others:
+        before = others[-1]
+        power = min(4.0, max(1.0, math.log(known[last] / max(1e-9, known[before])) / math.log(last / before)))
+    return known[last] * (short / last) ** power
 
 
 @dataclass(frozen=True)
