@@ -175,7 +175,7 @@ def test_a_test_averages_the_views_probabilities_and_not_their_scores(monkeypatc
     classifier = Classifier(SMALL, ("left", "right"))
     monkeypatch.setattr(classifier, "forward", lambda clip: clip)
     monkeypatch.setattr(views_of, "watch", lambda model, *rest: {"views": model(scores).mean(0, keepdim=True)})
-    labels = views_of.Labels([Path("a.mp4")], [1], ("left", "right"))
+    labels = views_of.LabelledVideos([Path("a.mp4")], [1], ("left", "right"))
     found = views_of.examine_classifier(classifier, labels, TWO_VIEWS, Compute(), CPU, False, 0)
     assert found.probabilities[0].tolist() == pytest.approx(scores.double().softmax(1).mean(0).tolist())
     assert (scores.mean(0).argmax().item(), found.figures["top1"]) == (0, 1.0)

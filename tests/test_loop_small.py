@@ -81,7 +81,7 @@ def test_auto_takes_the_largest_micro_batch_that_fits(monkeypatch):
         (1000, 24),
     ):  # clips that the memory has room for, and sizes that divide 24
         monkeypatch.setattr(
-            rehearsal, "available", lambda device, r=room: (one + (r - 1) * (two - one) + 1) / rehearsal.ROOM
+            rehearsal, "free_memory", lambda device, r=room: (one + (r - 1) * (two - one) + 1) / rehearsal.ROOM
         )
         assert rehearsal.fitting(module, batch, 24, 1, runs.CPU)[0] == expected
     monkeypatch.setattr(rehearsal, "free_memory", lambda device: 0)

@@ -68,8 +68,8 @@ def open_parts(out: Path, about: dict[str, Any]) -> Path:
     except ValueError:
         there = {}
     if there is None:
-        aside = note.with_name(f"about.json.{os.getpid()}.part")
-        aside.write_text(json.dumps(about))
+        aside = note.with_name(f"{note.name}.{os.getpid()}")  # other jobs may begin in this very moment
+        write_text(aside, json.dumps(about))
         os.replace(aside, note)
     elif there != about:
         differ = [name for name in about if there.get(name) != about[name]] or ["about.json"]
