@@ -154,6 +154,8 @@ def test_scan_and_its_manifest(local: Path, tmp_path: Path, capsys: pytest.Captu
     address = f"local://{tmp_path / 'served'}"  # a store that other processes see
     manifest = tmp_path / "m.csv"
     assert run("scan", address, "--out", manifest, "--workers", 1) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"--data.path {manifest} --data.root {address}" in told
     assert "://" not in manifest.read_text()
     far = [replace(entry, modified=0, hash="") for entry in read_manifest(manifest, str(local))]
     near = [replace(examine(entry.path), modified=0, hash="", label=entry.label) for entry in far]

@@ -66,7 +66,8 @@ def run(config: Scan) -> None:
         raise MotionMAEError(f"{config.folder}: there is no video below this folder ({others} other files)")
     remove(parts.parts_beside(out))
     show(console, out, entries, others)
-    then(f"motionmae pretrain small --data.path {quote(str(out))}")
+    start = f" --data.root {quote(config.folder)}" if made.home else ""  # paths start there, and no file says where
+    then(f"motionmae pretrain small --data.path {quote(str(out))}{start}")
 
 
 def _examined(config: Scan, made: parts.Manifest) -> Iterator[Entry | None]:
