@@ -158,9 +158,10 @@ class Reader:
                 count = min(size if size >= 0 else end - here, end - here)
                 self.file.seek(here + count)
                 return bytes(count)
+        left = max(0, self.size - here)  # asked beyond the end, older caches of fsspec fail
         try:
             with _clearly(self.name):
-                return self.file.read(size)
+                return self.file.read(min(size, left) if size >= 0 else left)
         except OSError as error:
             raise self.fail(f"cannot be read at byte {here} ({error.strerror or error})") from error
 
