@@ -123,7 +123,7 @@ def test_only_what_is_needed_of_an_indexed_file_is_read(tmp_path: Path, monkeypa
     place = remote.root(put(path, "counted://b/a.mp4"))
     with Video(place) as far, Video(path) as near:
         listed = Counted.asked
-        for name in ("pts", "keys", "key_dts", "packet"):
+        for name in ("pts", "keys", "lead", "packet"):
             assert np.array_equal(getattr(far.table, name), getattr(near.table, name)), name
         for frames in ([39], [25]):
             assert torch.equal(far.read(frames), near.read(frames))
