@@ -19,7 +19,7 @@ NEEDED: dict[type, tuple[str, ...]] = {
     c.Pretrain: ("data.path",),
     c.Planned: (),
     c.BenchPretrain: (),
-    c.BenchRun: ("data.path",),
+    c.BenchRun: (),
     c.BenchData: ("data.path",),
     c.Finetune: ("data.path", "init"),
     c.Probe: ("MODEL", "data.path"),
