@@ -48,9 +48,9 @@ def run(config: Planned) -> None:
         left = tuple(name for name in config.open if name != "optim.steps")
         config = replace(config, optim=replace(config.optim, epochs=config.epochs, steps=None), open=left)
     # As the run would settle it, in a folder of its own.
-    config, said = settling.settle(replace(config, run=replace(config.run, out="")), config.videos, config.gpus)
+    settled, said = settling.settle(replace(config, run=replace(config.run, out="")), config.videos, config.gpus)
     here = runtime.start(config.run)
-    plan = optim.plan(config.optim, config.run, config.videos, config.data.repeats, config.gpus)
+    plan = optim.plan(settled.optim, settled.run, config.videos, config.data.repeats, config.gpus)
     needs = needs_of(config)
     rate, origin = (1e12 * config.rate, "given") if config.rate else measured(config, needs, here)
     seconds = plan.steps * plan.batch * needs.flops / (rate * config.gpus)
