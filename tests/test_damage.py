@@ -18,13 +18,17 @@ from motionmae.video.damage import unneeded
 from motionmae.video.errors import VideoError, door
 from motionmae.video.packets import Demuxer
 from motionmae.video.reading import probe, read_frames
+from motionmae.video.table import forget
 
+HEVC = "log-level=none:keyint=10:min-keyint=10:scenecut=0:bframes=0:pools=1"
 KINDS = {
     "h264": ("libx264", "a.mp4", {"g": "10", "bf": "0", "x264-params": "scenecut=0"}),
     "h264-b": ("libx264", "a.mp4", {"g": "10", "bf": "3", "x264-params": "scenecut=0:b-pyramid=normal:b-adapt=0"}),
     "mpeg4": ("mpeg4", "a.mp4", {"g": "10"}),
     "mpeg2": ("mpeg2video", "a.mkv", {"g": "10", "bf": "2"}),
     "mjpeg": ("mjpeg", "a.avi", {}),
+    "hevc": ("libx265", "a.mp4", {"x265-params": HEVC}),
+    "hevc-hash": ("libx265", "a.mp4", {"x265-params": f"{HEVC}:hash=1"}),
 }
 
 
@@ -57,7 +61,10 @@ def silent(path: Path, tries: int) -> int:
     return wrong
 
 
-@pytest.mark.parametrize(("kind", "most"), [("h264", 2), ("h264-b", 3), ("mpeg4", 4), ("mpeg2", 2), ("mjpeg", 2)])
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [("h264", 2), ("h264-b", 3), ("mpeg4", 4), ("mpeg2", 2), ("mjpeg", 2), ("hevc", 12), ("hevc-hash", 3)],
+)
 def test_damage_on_the_way_to_a_frame_is_told(kind: str, most: int, tmp_path: Path):
     """`most` of 20: what the decoder itself does not notice (a wrong coefficient, say) nobody can."""
     codec, name, options = KINDS[kind]
@@ -177,3 +184,25 @@ def test_odd_but_good_files_are_read_whole(shared: Path):
             assert len(frames) > 0, path.name
     with pytest.raises(VideoError, match="no frames in it"):
         read_frames(case / "init.mp4")
+
+
+def test_a_file_whose_beginning_the_decoder_finds_fault_with_is_read_all_the_same(tmp_path: Path, monkeypatch):
+    path = zoo.encode(tmp_path / "a.mp4", "libx265", options={"x265-params": HEVC})
+    truth, asked = read_frames(path).numpy(), []
+    forget()
+
+    def never(self: Demuxer, packet: av.Packet | None) -> list[av.VideoFrame]:
+        """As of a camera that writes a faulty unit into each packet."""
+        asked.append(self.strict)
+        if self.strict:
+            raise VideoError(self.path, "undecodable")
+        return decode(self, packet)
+
+    decode = Demuxer._decode
+    monkeypatch.setattr(Demuxer, "_decode", never)
+    for _ in range(2):  # listed, and remembered
+        np.testing.assert_array_equal(read_frames(path).numpy(), truth)
+        np.testing.assert_array_equal(read_frames(path, [15]).numpy(), truth[15:16])
+    assert asked[0]
+    assert not asked[-1]
+    assert asked.index(False) == asked.count(True), "asked once"

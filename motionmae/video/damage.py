@@ -17,8 +17,11 @@ from av.video.frame import PictureType
 
 REORDERED = {"h264": 16, "hevc": 16, "vp8": 0, "vp9": 0, "av1": 0, "mjpeg": 0}
 """How many pictures a codec may show before one that it decodes first, at most; 1 where it is not named."""
-STRICT = frozenset(("mjpeg", "mpeg1video", "mpeg2video"))
-"""Codecs whose damage is an error when asked for (`err_detect=explode`), and mostly unmarked otherwise."""
+STRICT = {"hevc": "crccheck+explode", **dict.fromkeys(("mjpeg", "mpeg1video", "mpeg2video"), "explode")}
+"""Codecs whose damage is an error when asked for, by these words of `err_detect`, and mostly unmarked otherwise. HEVC's
+checksums of pictures, where an encoder wrote them, are looked at too."""
+DOUBTED = frozenset(("hevc",))
+"""Of these: those for which a file is asked first whether its own beginning stands so strict a look."""
 _KINDS = (PictureType.I, PictureType.P, PictureType.B)
 
 

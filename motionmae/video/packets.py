@@ -22,7 +22,7 @@ import numpy as np
 from av.stream import Disposition
 
 from motionmae.video import images, origin, pulse, remote
-from motionmae.video.damage import STRICT, unneeded
+from motionmae.video.damage import DOUBTED, STRICT, unneeded
 from motionmae.video.errors import VideoError
 from motionmae.video.table import NONE, Packets, Table, leads, listed, recall, remember
 
@@ -56,6 +56,7 @@ class Demuxer:
         """`limit` bounds the seconds from now on: any method raises VideoError when they are over."""
         self.path, self.limit = os.fspath(path), limit
         self.container: Any = None
+        self.strict = True
         self.reader: remote.Reader | None = None
         self.file, self.part = _located(self.path)
         try:
@@ -75,6 +76,9 @@ class Demuxer:
         try:
             known = recall(name)
             self.table = self._list() if known is None else known
+            if not self.table.strict:
+                self.strict = False
+                self.open()
             remember(name, self.table)
         except BaseException:
             self.close()
@@ -120,15 +124,15 @@ class Demuxer:
             raise VideoError(self.path, f"pictures {why}")
         self.codec = self.stream.codec_context.codec.canonical_name
         self.stream.codec_context.thread_type, self.stream.codec_context.thread_count = "SLICE", 1
-        strict = {"err_detect": "explode"} if self.codec in STRICT else {}
+        asked = self.strict and not (self.reader and self.codec in DOUBTED)  # that would fetch more than the index
+        strict = {"err_detect": STRICT[self.codec]} if asked and self.codec in STRICT else {}
         self.stream.codec_context.options = {"max_pixels": str(images.MOST_PIXELS), **strict}  # sizes change on the way
         self.packets: Iterator[av.Packet] = self.demux()
         self.position = self.inside = 0
 
     def demux(self) -> Iterator[av.Packet]:
         """The packets from where the container stands, without empty ones: bounded in number and time."""
-        # PyAV's generator, given up half-way, frees its packet only where it is closed by name. Those few bytes, in the
-        # midst of the heap, kept the memory of whole pictures from being used again.
+        # PyAV's generator, given up half-way, frees its packet only where it is closed by name: few bytes, large holes.
         with contextlib.closing(self.container.demux(self.stream)) as packets:
             for number in range(MAX_PACKETS):
                 if time.monotonic() > self.deadline:
@@ -155,6 +159,8 @@ class Demuxer:
         codec, name = self.stream.codec_context, self.container.format.name.split(",")[0]
         order = order[order >= keys[0]] if self.codec in SEEKABLE else order
         order = order[np.argsort(pts[order], kind="stable")]
+        if self.codec in DOUBTED and not self.reader:
+            self.strict = self._stands(min(CHECKED, len(order)))
         timed = bool((pts != NONE).all()) and len(np.unique(pts)) == len(pts)
         timed = timed and not (name == "avi" and codec.has_b_frames)
         unsorted = codec.has_b_frames and (np.diff(pts) > 0).all()  # times of decoding, given as times of showing
@@ -163,7 +169,14 @@ class Demuxer:
             order = order[pts[order] >= first[0]] if first and first[0] is not None else order
             timed = len(first) > 0 and pts[order[: len(first)]].tolist() == first
         self.position = len(pts)  # whatever was read: seek before reading on
-        return Table(pts, keys, leads(held), order, timed, timed and self.codec in SEEKABLE)
+        return Table(pts, keys, leads(held), order, timed, timed and self.codec in SEEKABLE, self.strict)
+
+    def _stands(self, count: int) -> bool:
+        """Whether the first pictures decode where all that the decoder finds wrong is an error: not all cameras' do."""
+        try:
+            return sum(1 for _ in itertools.islice(self.frames(), count)) == count
+        except VideoError:
+            return False
 
     def _listed(self) -> Packets:
         """The packets; of a file behind an address whose index tells them all, without fetching what is in them."""

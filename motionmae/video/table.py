@@ -28,6 +28,7 @@ class Table:
     packet: np.ndarray  # int32, each picture's packet
     timed: bool  # whether the times are the pictures' own
     seekable: bool  # whether decoding may start at key frames
+    strict: bool = True  # whether what the decoder finds wrong may be an error
 
     def __len__(self) -> int:
         return len(self.packet)
