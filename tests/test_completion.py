@@ -23,7 +23,7 @@ from motionmae.completion import SCRIPTS, completions
         (["pretrain", "tiny", "--run.dev"], ["--run.device"]),
         (["pretrain", "tiny", "--device", "c"], ["cpu", "cuda"]),
         (["embed", "MODEL", "--poo"], ["--pool"]),
-        (["embed", "MODEL", "--pool", ""], ["mean", "none", "time"]),
+        (["embed", "MODEL", "--pool", ""], ["attentive", "mean", "none", "time"]),
         (["embed", ""], []),  # then the shell completes names of files
         (["embed", "--out", "x"], []),
         (["pretrain", "tiny", "--data.no-f"], ["--data.no-flip"]),
