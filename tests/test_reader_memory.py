@@ -12,6 +12,7 @@ import torch
 
 from motionmae.config import Data
 from motionmae.data.clips import Clips
+from motionmae.tasks.bench.data import memory_of_reads
 from motionmae.video.packets import Demuxer
 from motionmae.video.reading import open_video
 from motionmae.video.writing import write_video
@@ -64,5 +65,5 @@ def test_reads_that_are_given_up_half_way_leave_nothing_behind(way, tmp_path):
 @pytest.mark.skipif(not VIDEOS.is_dir(), reason="no real videos here")
 def test_a_readers_memory_is_flat():
     paths = sorted(path for path in VIDEOS.iterdir() if path.is_file())
-    found = list(memory(Clips(paths, Data(path="videos", workers=0), range(0, 32, 4), 64, seed=0), 2000))
+    found = list(memory_of_reads(Clips(paths, Data(path="videos", workers=0), range(0, 32, 4), 64, seed=0), 2000))
     assert found[-1].resident < 1.05 * found[0].resident, found

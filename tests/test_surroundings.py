@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -248,6 +249,16 @@ def test_a_failure_of_one_ranks_data_leaves_a_saved_run(tmp_path):
     assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["step-00000005.safetensors"]
 
 
+def _of_session(leader: int) -> list[int]:
+    """The living processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(ValueError, ProcessLookupError):
+            if os.getsid(int(entry.name)) == leader and is_there(int(entry.name)):
+                found.append(int(entry.name))
+    return found
+
+
 def _slow_run(config: Pretrain, there: Path) -> int:
     """A run with workers whose third step takes 35 s, the leader of its group of processes."""
     os.setsid()
@@ -277,7 +288,9 @@ def test_a_stop_in_a_step_that_takes_longer_than_half_a_minute_loses_nothing(tmp
         told = (tmp_path / "log").read_text()
         assert process.exitcode not in (None, -signal.SIGTERM, 128 + signal.SIGTERM), told
         assert [file.name for file in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000003.safetensors"], told
-        left = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-        assert not [found for found in left if is_there(found) and os.getsid(found) == process.pid], "no worker is left"
+        until = time.monotonic() + 30  # workers see within seconds that their parent has gone
+        while left := _of_session(process.pid):
+            assert time.monotonic() < until, f"{left} are left"
+            time.sleep(0.2)
     finally:
         process.kill()
