@@ -56,8 +56,7 @@ class Turns:
                 self._count("the loop", between, self._now(), fresh=at == 0)
 
     def _now(self) -> list[float]:
-        if self.here.device.type == "cuda":
-            torch.cuda.synchronize()
+        runtime.wait(self.here.device)
         return [clock() for clock in self.clocks.values()]
 
     def _count(self, whose: str, begun: list[float], ended: list[float], fresh: bool) -> None:

@@ -154,6 +154,14 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def wait(device: torch.device) -> None:
+    """Return when the device has done all that it was asked: before a clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def pick_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The dtype that autocast uses; what trains on a CPU measures for itself whether bf16 is the faster."""
     if precision == "auto":

@@ -199,6 +199,13 @@ def from_dict(kind: type[T], values: Any) -> T:
     return kind(**found)
 
 
+def flat(settings: Any, name: str = "") -> dict[str, Any]:
+    """A plain config's values by the dotted names of their options."""
+    if isinstance(settings, dict):
+        return {k: v for key in settings for k, v in flat(settings[key], f"{name}.{key}").items()}
+    return {name[1:]: settings}
+
+
 def anonymous(settings: Any) -> Any:
     """Without the names of this machine's files and folders: what is published says what was done, not where."""
     if isinstance(settings, dict):

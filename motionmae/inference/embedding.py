@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,10 +53,7 @@ class Layout:
         """The rows of an opened video, or the clips whose mean is its row."""
         if self.every in ("clip", "video"):
             return windows.end_to_end(video, self.views)
-        every = windows.parse_seconds(self.every, "--every")
-        long = windows.parse_seconds(self.window, "--window") if self.window else every
-        parts = windows.spans(Fraction(video.duration), every, long)
-        return [Window(*part, windows.inside(video, part, self.views)) for part in parts]
+        return windows.spaced(video, self.every, self.window, self.views)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import VOID
 from motionmae.inference.propagation import carry, harden, heat, match, peaks, propagate, soften
 from motionmae.inference.sequence import Film, Settings, Source, features_of, input_size
+from motionmae.runtime import wait
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,5 @@ def pace(frames: Film, labels: Labels, source: Source, features: Features, setti
     context = 1 + settings.context
     places = match(query, query.repeat(context, 1, 1, 1), settings.radius, settings.topk)
     coded.hard(carry(start.repeat(context, 1, 1, 1), *places, settings.temperature), start, settings.stretch)
-    if query.device.type == "cuda":
-        torch.cuda.synchronize()
+    wait(query.device)
     return clock.perf_counter() - begun

@@ -84,12 +84,7 @@ class OpenedVideo(Frames):
         """
         model, made_with = (Model(), {}) if encoder is None else (encoder.config, encoder.made_with)
         view = settle(Viewing(1, 1, frames=frames, size=size, stride=stride), made_with, model)
-        if every == "clip":
-            found = windows.end_to_end(self, view)
-        else:
-            seconds = windows.parse_seconds(every, "every")
-            spans = windows.spans(Fraction(self.duration), seconds, seconds)
-            found = [windows.Window(*span, windows.inside(self, span, view)) for span in spans]
+        found = windows.end_to_end(self, view) if every == "clip" else windows.spaced(self, every, "", view, before="")
         for (window, *_), clip in windows.clips(self, found, view, 1):
             yield Stretch(float(window.start), float(window.end), clip[:, 0])
 

@@ -48,6 +48,16 @@ def spans(duration: Fraction, every: Fraction, long: Fraction) -> list[Span]:
     return [(start, min(start + long, duration)) for start in starts]
 
 
+def spaced(video: Frames, every: str, long: str, view: View, before: str = "--") -> list[Window]:
+    """A clip every so many seconds, each of so many: words such as 1s, of which an empty `long` is as `every`.
+
+    Raises MotionMAEError that names the option, with what stands `before` its name.
+    """
+    step = parse_seconds(every, f"{before}every")
+    reach = parse_seconds(long, f"{before}window") if long else step
+    return [Window(*span, inside(video, span, view)) for span in spans(Fraction(video.duration), step, reach)]
+
+
 def inside(video: Frames, span: Span, view: View) -> list[int]:
     """The clip of a span: spread over it (uniform), or at the model's stride around its middle, within the video."""
     first, last = video.at([span[0], span[1]])

@@ -9,7 +9,7 @@ from typing import Any
 from motionmae.errors import MotionMAEError
 from motionmae.report import page
 from motionmae.report.page import Finding
-from motionmae.report.run import PICTURES, about, curve, flat, growth, read_config, read_log, read_metrics
+from motionmae.report.run import PICTURES, about, curve, growth, options, read_config, read_log, read_metrics
 from motionmae.report.verdict import end, findings
 
 MOST = 800  # points of a drawn curve: more cannot be seen
@@ -149,7 +149,7 @@ def _standing(runs: Runs, names: Sequence[str], options: Mapping[str, Sequence[s
 
 def _differing(names: Sequence[str], folders: Sequence[Path]) -> dict[str, list[str]]:
     """The options that differ between the runs, each with its value in every run; of a single run, all."""
-    configs = [flat(config) if (config := read_config(folder)) else {} for folder in folders]
+    configs = [options(config) if (config := read_config(folder)) else {} for folder in folders]
     keys = sorted({key for config in configs for key in config})
     found = {key: [config.get(key, "") for config in configs] for key in keys}
     return found if len(names) == 1 else {key: values for key, values in found.items() if len(set(values)) > 1}

@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from motionmae import provenance
+from motionmae.config import flat
 from motionmae.errors import MotionMAEError
 from motionmae.files import read_json, read_text
 from motionmae.report import page
@@ -92,19 +93,17 @@ def trained(metrics: list[dict[str, Any]], config: Mapping[str, Any]) -> float:
     return seconds
 
 
-def flat(settings: Any, name: str = "") -> dict[str, str]:
+def options(config: Any) -> dict[str, str]:
     """A config as option -> value, as JSON."""
-    if isinstance(settings, dict):
-        return {k: v for key in settings for k, v in flat(settings[key], f"{name}.{key}").items()}
-    return {name[1:]: json.dumps(settings)}
+    return {name: json.dumps(value) for name, value in flat(config).items()}
 
 
 def nearest_preset(config: Mapping[str, Any], presets: Mapping[str, Any]) -> tuple[str, list[str]]:
     """The preset with the fewest differences from a config, and those, as option value."""
-    ours = flat(config)
+    ours = options(config)
 
     def differing(name: str) -> list[str]:
-        theirs = flat(presets[name])
+        theirs = options(presets[name])
         return [
             f"{key} {ours[key]}"
             for key in sorted(ours.keys() & theirs.keys())

@@ -84,12 +84,17 @@ def told(layout: Layout, encoder: VideoEncoder) -> str:
     return f"{row}; {clip}; {pool} of layer {layers} of {encoder.config.depth}"
 
 
+def places_of(part: int, videos: Videos) -> range:
+    """The places of a part's videos among all."""
+    return range(part * PART, min((part + 1) * PART, len(videos.paths)))
+
+
 def embed_parts(
     encoder: VideoEncoder, videos: Videos, layout: Layout, config: Embed, here: Runtime, folder: Path, mine: range
 ) -> None:
     """Write those of my parts that are not there yet: videos run on from part to part, so that nothing waits."""
     todo = [number for number in mine if not part_of(folder, number).exists()]
-    places = [at for number in todo for at in range(number * PART, min((number + 1) * PART, len(videos.paths)))]
+    places = [at for number in todo for at in places_of(number, videos)]
     stored = torch.float16 if config.stored == "fp16" else torch.float32
     waiting: dict[int, Embedding] = {}
     files = [videos.paths[at] for at in places]
@@ -98,7 +103,7 @@ def embed_parts(
             waiting[places[index]] = labelled_rows(found, videos, places[index])
             progress.step()
             while todo:
-                wanted = range(todo[0] * PART, min((todo[0] + 1) * PART, len(videos.paths)))
+                wanted = places_of(todo[0], videos)
                 if not all(at in waiting for at in wanted):
                     break
                 write_part(part_of(folder, todo.pop(0)), [waiting.pop(at) for at in wanted], stored)
@@ -109,7 +114,6 @@ def embed_far(
 ) -> None:
     """As `embed_parts`, each part a task on a Ray cluster, which gets the encoder with it. Raises MotionMAEError where
     tasks were lost for good; the parts that were made stay."""
-    places = {at: range(at * PART, min((at + 1) * PART, len(videos.paths))) for at in mine}
     todo = [number for number in mine if not part_of(folder, number).exists()]
     stored = torch.float16 if config.stored == "fp16" else torch.float32
     compute, lost = config.compute, list[str]()
@@ -117,14 +121,17 @@ def embed_far(
         gpus = int(compute.device == "cuda" or (compute.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0))
         cpus = 1 + compute.workers if gpus else compute.threads or 1
         compute = compute if gpus else replace(compute, workers=0)  # many tasks beside each other are as good
-        chunks = [_Part(number, [videos.paths[at] for at in places[number]]) for number in todo]
+        chunks = [_Part(number, [videos.paths[at] for at in places_of(number, videos)]) for number in todo]
         done = cluster.spread(ray, _embed_part, chunks, encoder, layout, compute, cpus=cpus, gpus=gpus)
         with Progress("parts", len(todo), speak=here.main) as progress:
             for part, found in done:
                 if isinstance(found, Failure):
                     lost.append(f"part {part.number} {found.reason}")
                     continue
-                rows = [labelled_rows(one, videos, at) for one, at in zip(found, places[part.number], strict=True)]
+                rows = [
+                    labelled_rows(one, videos, at)
+                    for one, at in zip(found, places_of(part.number, videos), strict=True)
+                ]
                 write_part(part_of(folder, part.number), rows, stored)
                 progress.step()
     if lost:

@@ -22,7 +22,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.files import write_json
 from motionmae.inference import windows
 from motionmae.inference.views import View, as_views, settle
-from motionmae.inference.windows import Span
+from motionmae.inference.windows import Window
 from motionmae.library.sources import collect
 from motionmae.models.classifier import Classifier, read_classifier
 from motionmae.progress import Progress, then
@@ -84,11 +84,10 @@ def windows_of(classifier: Classifier, file: Path, config: Predict, view: View, 
     with open_video(file) as video:
         duration = Fraction(video.duration)
         if config.every:
-            every = windows.parse_seconds(config.every, "--every")
-            long = windows.parse_seconds(config.window, "--window") if config.window else every
-            parts = windows.spans(duration, every, long)
-            rows = along(classifier, video, parts, view, config.compute, here)
-            return [Prediction(float(a), float(b), row) for (a, b), row in zip(parts, rows, strict=True)]
+            wishes = windows.spaced(video, config.every, config.window, view)
+            rows = along(classifier, video, wishes, view, config.compute, here)
+            pairs = zip(wishes, rows, strict=True)
+            return [Prediction(float(wish.start), float(wish.end), row) for wish, row in pairs]
     with torch.inference_mode(), here.autocast():
         clips = torch.stack([view["clip"] for view in as_views([file], view)[0]])
         scores = [classifier(part.to(here.device)).double().softmax(1) for part in clips.split(config.compute.batch)]
@@ -97,10 +96,9 @@ def windows_of(classifier: Classifier, file: Path, config: Predict, view: View, 
 
 @torch.inference_mode()
 def along(
-    classifier: Classifier, video: Frames, parts: Sequence[Span], view: View, compute: Compute, here: Runtime
+    classifier: Classifier, video: Frames, wishes: Sequence[Window], view: View, compute: Compute, here: Runtime
 ) -> Iterator[Float[Tensor, " classes"]]:
-    """The probabilities in each span, a few spans at a time: little memory however long the video."""
-    wishes = [windows.Window(*part, windows.inside(video, part, view)) for part in parts]
+    """The probabilities in each window, a few windows at a time: little memory however long the video."""
     for some, clip in windows.clips(video, wishes, view, compute.batch):
         with here.autocast():
             scores = classifier(clip.flatten(0, 1).to(here.device)).double().softmax(1).cpu()

@@ -256,5 +256,5 @@ def quarters(tokens: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b n d"]:
 
 def stamp(file: Path) -> tuple[str, int, int]:
     """What tells whether a video has changed: its path, and size and time of change of it or of its shard."""
-    about = remote.status(holder(file))
-    return str(file), about.st_size, about.st_mtime_ns
+    about = remote.about(holder(file))
+    return str(file), about.size, about.modified

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from motionmae import provenance
-from motionmae.config import from_dict
+from motionmae.config import flat, from_dict
 from motionmae.errors import MotionMAEError
 from motionmae.files import json_text, read_json, read_text, write_json, write_text
 from motionmae.progress import Progress
@@ -68,7 +68,11 @@ class Log:
 
             self.board = SummaryWriter(str(folder), purge_step=first + 1)
             self.board.add_text("config", f"```\n{json_text(plain(config))}```", first)
-            for part in hparams(options(plain(config)), {"loss": 0.0}):  # the table of runs, beside the loss
+            values = {
+                name: value if isinstance(value, int | float | str) else json.dumps(value)
+                for name, value in flat(plain(config)).items()
+            }
+            for part in hparams(values, {"loss": 0.0}):  # the table of runs, beside the loss
                 self.board.file_writer.add_summary(part)  # pyright: ignore
         except OSError as error:
             raise MotionMAEError(f"{folder}: the log cannot be written ({error})") from error
@@ -245,17 +249,6 @@ def completed(config: Any, before: dict[str, Any]) -> dict[str, Any]:
 def plain(config: Any) -> Any:
     """The config as JSON gives it back."""
     return json.loads(json.dumps(asdict(config)))
-
-
-def options(config: dict[str, Any], before: str = "") -> dict[str, str | int | float]:
-    """The fields of a plain config by their dotted names; what is no number is told in words."""
-    found: dict[str, str | int | float] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            found |= options(value, f"{before}{name}.")
-        else:
-            found[before + name] = value if isinstance(value, int | float | str) else json.dumps(value)
-    return found
 
 
 def _wandb(folder: Path, config: Any) -> Any:

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
 
+from motionmae.runtime import wait
+
 SIDE = 2048
 """Rows and columns of the matrices that are multiplied: large enough for any processor to be at its best."""
 LONG = 2**26
@@ -61,10 +63,7 @@ def now(device: torch.device) -> float:
     """
     if device.type == "cpu" and torch.get_num_threads() == 1:
         return time.process_time()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    wait(device)
     return time.perf_counter()
 
 

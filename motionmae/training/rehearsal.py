@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
 from motionmae.progress import clock
-from motionmae.runtime import PRECISIONS, Runtime
+from motionmae.runtime import PRECISIONS, Runtime, wait
 from motionmae.training import parallel
 from motionmae.training.machine import now, product
 from motionmae.training.optim import Plan
@@ -63,7 +63,7 @@ def rehearse(
         if warm:
             _pass(module, batch, runtime)
         if cuda:
-            torch.cuda.synchronize()
+            wait(runtime.device)
             torch.cuda.reset_peak_memory_stats()
         begun = now(runtime.device)
         with (

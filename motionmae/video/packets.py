@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import re
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -72,7 +71,7 @@ class Demuxer:
         except BaseException:
             self._let_go()
             raise
-        name = (os.path.abspath(self.path), 0 if self.held else found.st_mtime_ns, found.st_size)
+        name = (os.path.abspath(self.path), 0 if self.held else found.modified, found.size)
         try:
             known = recall(name)
             self.table = self._list() if known is None else known
@@ -299,18 +298,19 @@ def _located(path: str) -> tuple[str, str]:
     return match[1], f"subfile,,start,{match[2]},end,{int(match[2]) + int(match[3])},,:"
 
 
-def _regular(path: str, file: str) -> os.stat_result:
-    """The file's status; VideoError for what is not a file, is empty or may not be read."""
+def _regular(path: str, file: str) -> remote.About:
+    """What is known of the file; VideoError for what is not a file, is empty or may not be read."""
     try:
-        found = remote.status(file)
+        found = remote.about(file)
     except OSError as error:
         broken = os.path.islink(file) and isinstance(error, FileNotFoundError)
         raise VideoError(path, "broken link" if broken else (error.strerror or "unreadable").lower()) from error
-    if not stat.S_ISREG(found.st_mode):
+    here = not remote.address_of(file)
+    if here and not os.path.isfile(file):
         raise VideoError(path, "not a regular file")
-    if not found.st_size:
+    if not found.size:
         raise VideoError(path, "zero bytes")
-    if not remote.address_of(file) and not os.access(file, os.R_OK):
+    if here and not os.access(file, os.R_OK):
         raise VideoError(path, "permission denied")
     return found
 

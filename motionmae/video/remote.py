@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat as modes
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -193,17 +192,6 @@ class Reader:
                 found.append((here + 16, min(here + length, self.size)))
             here += length
         return []
-
-
-def status(path: str) -> os.stat_result:
-    """As os.stat, of a file on this machine or behind an address. Raises OSError."""
-    if not address_of(path):
-        return os.stat(path)
-    found = about(path)
-    times = (found.modified / 1e9,) * 3
-    whole = found.modified // 10**9
-    more = {"st_atime_ns": found.modified, "st_mtime_ns": found.modified, "st_ctime_ns": found.modified}
-    return os.stat_result((modes.S_IFREG | 0o444, 0, 0, 1, 0, 0, found.size, whole, whole, whole, *times), more)
 
 
 def _opened(address: str) -> tuple[Any, str]:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from motionmae.config import BenchEmbed, BenchEvaluate
 from motionmae.errors import MotionMAEError
 from motionmae.models.encoder import VideoEncoder
+from motionmae.runtime import wait
 from motionmae.tasks import embed, evaluate
 
 
@@ -44,13 +44,15 @@ def metered() -> Iterator[Passes]:
 
     def enter(module: nn.Module, inputs: Any) -> None:
         if isinstance(module, VideoEncoder):
-            meter.begun = by_the_clock()
+            wait(inputs[0].device)
+            meter.begun = time.perf_counter()
             meter.first = meter.begun if meter.first is None else meter.first
             meter.clips += len(inputs[0])
 
     def leave(module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(module, VideoEncoder):
-            meter.last = by_the_clock()
+            wait(inputs[0].device)
+            meter.last = time.perf_counter()
             meter.inside += meter.last - meter.begun
 
     hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
@@ -59,13 +61,6 @@ def metered() -> Iterator[Passes]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def by_the_clock() -> float:
-    """Seconds by the clock, once a GPU's work is done."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def run(config: BenchEmbed | BenchEvaluate) -> None:

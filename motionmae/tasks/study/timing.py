@@ -59,8 +59,7 @@ def _step(config: Pretrain):
     def step() -> float:
         begun = clock()
         train_step(objective, optimizer, scaler, [batch], here, config.optim.clip)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        runtime.wait(device)
         return clock() - begun
 
     return step
