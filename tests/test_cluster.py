@@ -80,6 +80,15 @@ def test_an_address_where_no_cluster_is_is_one_sentence(tmp_path: Path, capsys: 
     assert error.count("\n") == 1
 
 
+def test_embed_leaves_nothing_behind_where_no_cluster_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("ray")
+    zoo.encode(tmp_path / "a.mp4", "libx264", count=3, options=zoo.H264)
+    words = ["embed", "tiny", tmp_path / "a.mp4", "--out", tmp_path / "a.npz", "--engine", "ray"]
+    assert run(*words, "--ray-address", "127.0.0.1:1") == 2
+    assert "no Ray cluster can be joined there" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]
+
+
 class Machines:
     """As much of Ray as is used, in this process; the tasks of these numbers are lost, or raise."""
 

@@ -6,6 +6,7 @@ import itertools
 import json
 from dataclasses import asdict
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.inference import features, windows
 from motionmae.inference.embedding import fingerprint, layout_of
 from motionmae.inference.views import View
+from motionmae.library.sources import Videos
 from motionmae.models.attentive import AttentiveHead, save_head
 from motionmae.models.autoencoder import MotionMAE
 from motionmae.models.weights import save
@@ -277,3 +279,10 @@ def test_bad_input_is_one_sentence(model, folder, tmp_path, monkeypatch, capsys,
     assert told in error
     assert error.count("\n") == 1
     assert not list(tmp_path.glob("x.*"))
+
+
+def test_every_video_is_in_one_part():
+    videos = Videos([Path(f"{at}.mp4") for at in range(2 * task.PART + 1)], [], [])
+    parts = [task.places_of(part, videos) for part in range(3)]
+    assert [at for part in parts for at in part] == list(range(2 * task.PART + 1))
+    assert len(parts[0]) == task.PART

@@ -92,6 +92,13 @@ def test_windows_cover_the_video_and_see_their_own_frames(model, video, capsys):
     assert len(set(frames)) == 4
     assert windows.inside(Ten(), (Fraction(1), Fraction(2)), dense) == [12, 14, 16, 18]
     assert windows.inside(Ten(), (Fraction(3), Fraction(31, 10)), dense) == [24, 26, 28, 30]
+    overlapping = windows.spaced(Ten(), "1s", "2s", dense)
+    spans = [(0, 2), (1, 3), (2, Fraction(31, 10)), (3, Fraction(31, 10))]
+    assert [(window.start, window.end) for window in overlapping] == spans
+    assert overlapping[1].frames == windows.inside(Ten(), (Fraction(1), Fraction(3)), dense)
+    for every, long, named in (("0s", "", "--every '0s'"), ("1s", "long", "--window 'long'")):
+        with pytest.raises(MotionMAEError, match=f"^{named}: expected seconds above 0"):
+            windows.spaced(Ten(), every, long, dense)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 50])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import quote
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -53,11 +54,15 @@ def run(config: Embed) -> None:
             "width": encoder.config.width,
             "videos": [remote.shown(path) for path in videos.paths],
         }
-        folder = open_parts(out, about)
         count = -(-len(videos.paths) // PART)
         mine = range(count)[job * here.ranks + here.rank :: jobs * here.ranks]
         here.say(f"{videos.told()}; {told(layout, encoder)}")
-        (embed_far if far else embed_parts)(encoder.to(here.device), videos, layout, config, here, folder, mine)
+        # Nothing is written before the cluster is there.
+        with cluster.joined(config.spread.ray_address) if far else contextlib.nullcontext() as ray:
+            folder = open_parts(out, about)
+            todo = [number for number in mine if not part_of(folder, number).exists()]
+            given = encoder.to(here.device), videos, layout, config, here, folder, todo
+            embed_far(ray, *given) if far else embed_parts(*given)
         here.gather(True)  # all ranks' parts are there
         if here.main:
             missing = [at for at in range(count) if not part_of(folder, at).exists()]
@@ -90,10 +95,9 @@ def places_of(part: int, videos: Videos) -> range:
 
 
 def embed_parts(
-    encoder: VideoEncoder, videos: Videos, layout: Layout, config: Embed, here: Runtime, folder: Path, mine: range
+    encoder: VideoEncoder, videos: Videos, layout: Layout, config: Embed, here: Runtime, folder: Path, todo: list[int]
 ) -> None:
-    """Write those of my parts that are not there yet: videos run on from part to part, so that nothing waits."""
-    todo = [number for number in mine if not part_of(folder, number).exists()]
+    """Write these parts: videos run on from part to part, so that nothing waits. Takes the parts out of the list."""
     places = [at for number in todo for at in places_of(number, videos)]
     stored = torch.float16 if config.stored == "fp16" else torch.float32
     waiting: dict[int, Embedding] = {}
@@ -110,30 +114,34 @@ def embed_parts(
 
 
 def embed_far(
-    encoder: VideoEncoder, videos: Videos, layout: Layout, config: Embed, here: Runtime, folder: Path, mine: range
+    ray: Any,
+    encoder: VideoEncoder,
+    videos: Videos,
+    layout: Layout,
+    config: Embed,
+    here: Runtime,
+    folder: Path,
+    todo: list[int],
 ) -> None:
     """As `embed_parts`, each part a task on a Ray cluster, which gets the encoder with it. Raises MotionMAEError where
     tasks were lost for good; the parts that were made stay."""
-    todo = [number for number in mine if not part_of(folder, number).exists()]
     stored = torch.float16 if config.stored == "fp16" else torch.float32
     compute, lost = config.compute, list[str]()
-    with cluster.joined(config.spread.ray_address) as ray:
-        gpus = int(compute.device == "cuda" or (compute.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0))
-        cpus = 1 + compute.workers if gpus else compute.threads or 1
-        compute = compute if gpus else replace(compute, workers=0)  # many tasks beside each other are as good
-        chunks = [_Part(number, [videos.paths[at] for at in places_of(number, videos)]) for number in todo]
-        done = cluster.spread(ray, _embed_part, chunks, encoder, layout, compute, cpus=cpus, gpus=gpus)
-        with Progress("parts", len(todo), speak=here.main) as progress:
-            for part, found in done:
-                if isinstance(found, Failure):
-                    lost.append(f"part {part.number} {found.reason}")
-                    continue
-                rows = [
-                    labelled_rows(one, videos, at)
-                    for one, at in zip(found, places_of(part.number, videos), strict=True)
-                ]
-                write_part(part_of(folder, part.number), rows, stored)
-                progress.step()
+    gpus = int(compute.device == "cuda" or (compute.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0))
+    cpus = 1 + compute.workers if gpus else compute.threads or 1
+    compute = compute if gpus else replace(compute, workers=0)  # many tasks beside each other are as good
+    chunks = [_Part(number, [videos.paths[at] for at in places_of(number, videos)]) for number in todo]
+    done = cluster.spread(ray, _embed_part, chunks, encoder, layout, compute, cpus=cpus, gpus=gpus)
+    with Progress("parts", len(todo), speak=here.main) as progress:
+        for part, found in done:
+            if isinstance(found, Failure):
+                lost.append(f"part {part.number} {found.reason}")
+                continue
+            rows = [
+                labelled_rows(one, videos, at) for one, at in zip(found, places_of(part.number, videos), strict=True)
+            ]
+            write_part(part_of(folder, part.number), rows, stored)
+            progress.step()
     if lost:
         raise MotionMAEError(
             f"{len(lost)} of {len(todo)} parts are lacking, first {lost[0]}; the same command makes them"
