@@ -35,6 +35,7 @@ ARMS: dict[str, Changes] = {
     "both-shorter": {"optim.steps": _times(0.9)},
     "appearance-tripled": {**APPEARANCE, "optim.steps": _times(3.0)},
     "both-tripled": {"optim.steps": _times(3.0)},
+    "both-tripled-shorter": {"optim.steps": _times(3.0 * 0.9)},
     "motion-tripled": {"loss.appearance": 0.0, "optim.steps": _times(3.0)},
     "motion": {"loss.appearance": 0.0},
     "separate": {"model.decoder.kind": "separate"},
@@ -60,6 +61,7 @@ ARMS: dict[str, Changes] = {
     # weights of the two heads, appearance : motion
     "weights-2-1": {"loss.motion": 0.5},
     "weights-1-2": {"loss.motion": 2.0},
+    "weights-1-2-tripled": {"loss.motion": 2.0, "optim.steps": _times(3.0)},
     # which frames are subtracted
     "gap-2": {"target.gap": 2},
     "gap-4": {"target.gap": 4},
@@ -130,9 +132,10 @@ GRIDS: dict[str, Grid] = {
     ),
     "steps": Grid(
         "Does the difference stay with three times the steps?",
-        ("appearance", "both", "motion", "appearance-tripled", "both-tripled", "motion-tripled"),
-        (("both", "appearance"), ("both-tripled", "appearance-tripled"), ("motion-tripled", "appearance-tripled"),
-         ("both-tripled", "both")),
+        ("appearance", "both", "motion", "appearance-tripled", "both-tripled", "both-tripled-shorter",
+         "weights-1-2-tripled", "motion-tripled"),
+        (("both", "appearance"), ("both-tripled", "appearance-tripled"), ("both-tripled-shorter", "appearance-tripled"),
+         ("weights-1-2-tripled", "appearance-tripled"), ("motion-tripled", "appearance-tripled"), ("both-tripled", "both")),
     ),
     "optimiser": Grid(
         "Which optimiser, at which rate?",
