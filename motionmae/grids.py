@@ -135,7 +135,8 @@ GRIDS: dict[str, Grid] = {
         ("appearance", "both", "motion", "appearance-tripled", "both-tripled", "both-tripled-shorter",
          "weights-1-2-tripled", "motion-tripled"),
         (("both", "appearance"), ("both-tripled", "appearance-tripled"), ("both-tripled-shorter", "appearance-tripled"),
-         ("weights-1-2-tripled", "appearance-tripled"), ("motion-tripled", "appearance-tripled"), ("both-tripled", "both")),
+         ("weights-1-2-tripled", "appearance-tripled"), ("motion-tripled", "appearance-tripled"),
+         ("both-tripled", "both")),
     ),
     "optimiser": Grid(
         "Which optimiser, at which rate?",

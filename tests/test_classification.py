@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from motionmae.config import Mix, Model, Optim
 from motionmae.errors import MotionMAEError
+from motionmae.models.blocks import Block
 from motionmae.models.classifier import Classifier, read_classifier
-from motionmae.models.encoder import Block
 from motionmae.objectives.classification import Classification, beta, boxes, mix, partners, smooth
 from motionmae.training.optim import parameter_groups
 

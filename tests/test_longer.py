@@ -18,7 +18,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.models.encoder import VideoEncoder
 from motionmae.models.weights import save
 from motionmae.tasks import pretrain
-from motionmae.training.log import plain
+from motionmae.training.folder import plain
 from motionmae.training.optim import learning_rate, plan
 from motionmae.video.writing import write_video
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from motionmae import stored
 from motionmae.errors import MotionMAEError
-from motionmae.models.encoder import EPS, init_linear
+from motionmae.models.blocks import EPS, init_linear
 
 
 class AttentiveHead(nn.Module):

@@ -15,7 +15,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from motionmae.config import Model
-from motionmae.models.encoder import EPS, Block, VideoEncoder, init_linear, run_blocks, training_grid, vectors
+from motionmae.models.blocks import EPS, Block, init_linear, run_blocks, vectors
+from motionmae.models.encoder import VideoEncoder, training_grid
 from motionmae.models.linear import Linear
 from motionmae.models.tokens import Positions, clip_grid
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from motionmae.config import Model
 from motionmae.errors import MotionMAEError
 from motionmae.models import weights
-from motionmae.models.encoder import EPS, VideoEncoder
+from motionmae.models.blocks import EPS
+from motionmae.models.encoder import VideoEncoder
 
 HEAD_SCALE = 0.001  # what a new head's weights are multiplied by: all classes start equally likely
 

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from motionmae.errors import MotionMAEError
 from motionmae.models.autoencoder import MotionMAE
+from motionmae.models.blocks import EPS
 from motionmae.models.classifier import Classifier
-from motionmae.models.encoder import EPS, MEAN, STD, VideoEncoder
+from motionmae.models.encoder import MEAN, STD, VideoEncoder
 
 Exported = VideoEncoder | Classifier | MotionMAE
 CODE = "modeling_motionmae.py"

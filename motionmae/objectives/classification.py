@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from motionmae import noise
 from motionmae.config import Mix, check
+from motionmae.models.blocks import vectors
 from motionmae.models.classifier import Classifier
-from motionmae.models.encoder import to_unit, vectors
+from motionmae.models.encoder import to_unit
 
 MIX_STREAM = 20
 KNOTS = 2048  # of the table that beta() interpolates

@@ -17,7 +17,8 @@ from motionmae import stored
 from motionmae.errors import MotionMAEError
 from motionmae.runtime import PRECISIONS, Runtime
 from motionmae.training import parallel
-from motionmae.training.log import Log, completed, plain, same_config
+from motionmae.training.folder import completed, plain, same_config
+from motionmae.training.log import Log
 from motionmae.training.meter import Bad
 
 WINDOW = 100  # steps over which skipped ones are counted

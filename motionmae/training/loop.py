@@ -21,7 +21,8 @@ from motionmae.errors import MotionMAEError
 from motionmae.runtime import Agreement, Interrupts, Runtime, lost
 from motionmae.training import checkpoint, health, parallel, rehearsal
 from motionmae.training.checkpoint import State
-from motionmae.training.log import Log, open_folder, plain
+from motionmae.training.folder import open_folder, plain
+from motionmae.training.log import Log
 from motionmae.training.meter import Meter
 from motionmae.training.optim import Plan, average, learning_rate, move_average, optimiser, set_rate
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,16 +19,11 @@ import av.error
 import numpy as np
 from av.stream import Disposition
 
-from motionmae.video import images, origin, pulse, remote
+from motionmae.video import images, opening, origin, pulse, remote
 from motionmae.video.damage import DOUBTED, STRICT, unneeded
 from motionmae.video.errors import VideoError
 from motionmae.video.table import NONE, Packets, Table, leads, listed, recall, remember
 
-# Containers of video; FFmpeg would also "open" playlists (which name other files and addresses), text and pictures.
-FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,gif,apng,flv,asf,ogg,ivf,nut,mxf,dv,rm,wtv,obu,"
-    "h264,hevc,m4v,mjpeg,vc1,yuv4mpegpipe"
-)
 # Codecs whose key frames are what they say: decoding may start there. All others are decoded from the file's start.
 SEEKABLE = frozenset("h264 hevc vp8 vp9 av1 mpeg4 mpeg1video mpeg2video mjpeg prores ffv1 dnxhd".split())  # noqa: SIM905
 # Codecs whose pictures say truly that no other picture needs them: those are not decoded unless they are wanted.
@@ -57,14 +51,14 @@ class Demuxer:
         self.container: Any = None
         self.strict = True
         self.reader: remote.Reader | None = None
-        self.file, self.part = _located(self.path)
+        self.file, self.part = opening.located(self.path)
         try:
             self.held = origin.hold(self.file) if self.part else None
         except OSError as error:
             raise VideoError(path, str(error)) from error
         self.deadline = time.monotonic() + limit  # fetching has bounds of its own
         try:
-            found = _regular(self.path, self.file)
+            found = opening.regular(self.path, self.file)
             if remote.address_of(self.file):
                 self.reader = remote.Reader(self.file, self._late, partial(VideoError, self.path))
             self.open()
@@ -102,14 +96,14 @@ class Demuxer:
         if self.container is not None:
             self.container.close()
         try:
-            options = {"protocol_whitelist": "file,subfile", "format_whitelist": FORMATS, **more}
+            options = {"protocol_whitelist": "file,subfile", "format_whitelist": opening.FORMATS, **more}
             if self.reader:
                 self.reader.seek(0)
             source = self.reader or f"{self.part}file:{self.file}"
             self.container = av.open(source, options=options, timeout=self.limit, metadata_errors="ignore")
         except (av.error.FFmpegError, UnicodeError) as error:
             late = isinstance(error, av.error.ExitError)
-            raise VideoError(self.path, LATE.format(self.limit) if late else _why(self.file, error)) from error
+            raise VideoError(self.path, LATE.format(self.limit) if late else opening.why(self.file, error)) from error
         streams = [
             stream for stream in self.container.streams.video if not stream.disposition & Disposition.attached_pic
         ]
@@ -288,43 +282,3 @@ class Demuxer:
                 if packet.is_keyframe and packet.pts is not None and packet.pts > time_of:
                     break
         raise Lost
-
-
-def _located(path: str) -> tuple[str, str]:
-    """The file that holds a video, and FFmpeg's words for the part of it that is the video; "" for all."""
-    match = re.fullmatch(r"(.+?\.tar)::(\d+)\+(\d+)::.*", path, re.DOTALL)
-    if not match or os.path.lexists(path):
-        return path, ""
-    return match[1], f"subfile,,start,{match[2]},end,{int(match[2]) + int(match[3])},,:"
-
-
-def _regular(path: str, file: str) -> remote.About:
-    """What is known of the file; VideoError for what is not a file, is empty or may not be read."""
-    try:
-        found = remote.about(file)
-    except OSError as error:
-        broken = os.path.islink(file) and isinstance(error, FileNotFoundError)
-        raise VideoError(path, "broken link" if broken else (error.strerror or "unreadable").lower()) from error
-    here = not remote.address_of(file)
-    if here and not os.path.isfile(file):
-        raise VideoError(path, "not a regular file")
-    if not found.size:
-        raise VideoError(path, "zero bytes")
-    if here and not os.access(file, os.R_OK):
-        raise VideoError(path, "permission denied")
-    return found
-
-
-def _why(path: str, error: Exception) -> str:
-    """Why a file does not open, in words."""
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    with remote.open_file(path) as file:
-        head = file.read(16)
-    if head[4:8] == b"ftyp":
-        return "truncated: an mp4 without its index"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "a WebP: not read as a video"
-    if head[:4] in (b"RIFF", b"\x1aE\xdf\xa3") or head[:3] == b"GIF":
-        return "truncated: nothing but the beginning of its header"
-    return "not a video"

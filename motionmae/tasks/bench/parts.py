@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from motionmae.models.encoder import run_blocks
+from motionmae.models.blocks import run_blocks
 from motionmae.models.tokens import clip_grid
 from motionmae.objectives import masking
 from motionmae.objectives.reconstruction import Reconstruction

@@ -19,7 +19,7 @@ from motionmae.progress import Progress, clock
 from motionmae.report import study as report
 from motionmae.tasks.study import cells, timing
 from motionmae.tasks.study.cells import Cell
-from motionmae.training.log import plain, same_config
+from motionmae.training.folder import plain, same_config
 
 SECTIONS = {"base": Pretrain, "probe": Probe, "finetune": Finetune, "davis": SegmentDavis}
 
