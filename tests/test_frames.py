@@ -10,6 +10,7 @@ import pytest
 import zoo
 from PIL import Image
 
+import motionmae
 from motionmae.video.frames import Frames, Kept, names
 from motionmae.video.reading import VideoError, open_video, probe, read_frames
 
@@ -68,8 +69,9 @@ def test_errors_travel_between_processes():
     assert (str(error), error.path, error.reason) == ("a.mp4: zero bytes", "a.mp4", "zero bytes")
 
 
+@pytest.mark.parametrize("opening", [open_video, motionmae.open_video], ids=["below", "public"])
 @pytest.mark.parametrize("kind", ["file", "file with times of its own", "file without times", "folder"])
-def test_whatever_is_watched_gives_the_same_answers_from_memory(kind: str, tmp_path: Path):
+def test_whatever_is_watched_gives_the_same_answers_from_memory(opening, kind: str, tmp_path: Path):
     if kind == "folder":
         path = tmp_path / "folder"
         for number in range(7):
@@ -79,7 +81,7 @@ def test_whatever_is_watched_gives_the_same_answers_from_memory(kind: str, tmp_p
     else:
         times = {"times": zoo.jittered, "clock": zoo.SLOW_CLOCK} if "own" in kind else {}
         path = zoo.encode(tmp_path / "film.mkv", "libx264", count=7, options=zoo.H264, **times)
-    with open_video(path) as opened:
+    with opening(path) as opened:
         kept, starts = Kept(opened), opened.starts()
         assert isinstance(opened, Frames)
         asked = [-1, *starts, *(float(start) for start in starts), *(start + opened.slack for start in starts), 1e6]

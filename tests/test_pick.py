@@ -22,7 +22,7 @@ from motionmae.cli import main, parse
 from motionmae.config import Features, Propagation, SegmentVideo
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import read_mask, write_mask
-from motionmae.inference.sequence import Film
+from motionmae.inference.sequence import ImageSequence
 from motionmae.tasks.segment.given import given_masks
 from motionmae.tasks.segment.pick.drawing import read_drawing, to_given
 from motionmae.tasks.segment.video import open_footage, source_of
@@ -249,7 +249,7 @@ def test_what_is_no_drawing_is_refused_with_a_sentence(client):
 
 
 def test_drawings_are_bounded_in_pixels_and_counts():
-    large = Film(lambda times: None, 300, 8192, 8192)  # pyright: ignore
+    large = ImageSequence(lambda times: None, 300, 8192, 8192)  # pyright: ignore
     frame = {"base": None, "shapes": [BOX]}
     with pytest.raises(MotionMAEError, match="9 labelled frames: at most 8 can be drawn"):
         read_drawing(drawing({str(number): frame for number in range(9)}), large)

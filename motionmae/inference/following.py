@@ -20,7 +20,7 @@ from motionmae.config import Features
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import VOID
 from motionmae.inference.propagation import carry, harden, heat, match, peaks, propagate, soften
-from motionmae.inference.sequence import Film, Settings, Source, features_of, input_size
+from motionmae.inference.sequence import ImageSequence, Settings, Source, features_of, input_size
 from motionmae.runtime import wait
 
 
@@ -41,7 +41,7 @@ class Found:
     points: Float[Tensor, "p 3"] | None
 
 
-def check_mask(mask: UInt8[np.ndarray, "h w"], frames: Film, name: str, empty: bool = False) -> None:
+def check_mask(mask: UInt8[np.ndarray, "h w"], frames: ImageSequence, name: str, empty: bool = False) -> None:
     """Raises where a mask differs from the frames in size, or holds no object and may not be `empty`."""
     if mask.shape != (frames.height, frames.width):
         raise MotionMAEError(
@@ -70,7 +70,7 @@ def walks(labelled: Iterable[int], count: int) -> Iterator[tuple[list[int], rang
 
 @torch.inference_mode()
 def follow(
-    frames: Film, given: Mapping[int, Labels], source: Source, features: Features, settings: Settings
+    frames: ImageSequence, given: Mapping[int, Labels], source: Source, features: Features, settings: Settings
 ) -> Iterator[Found]:
     """The labels of all frames, each once, from those of the frames `given`, both ways in time.
 
@@ -121,7 +121,7 @@ class Code:
     The objects are those of all labelled frames; their numbers may have gaps. Void is background.
     """
 
-    def __init__(self, frames: Film, given: Iterable[Labels], grid: tuple[int, int]):
+    def __init__(self, frames: ImageSequence, given: Iterable[Labels], grid: tuple[int, int]):
         self.size, self.grid = (frames.height, frames.width), grid
         self.cell = torch.tensor([frames.width / grid[1], frames.height / grid[0]])  # pixels in a cell, x and y
         masks = [labels.mask for labels in given if labels.mask is not None]
@@ -157,7 +157,7 @@ class Code:
 
 
 @torch.inference_mode()
-def pace(frames: Film, labels: Labels, source: Source, features: Features, settings: Settings) -> float:
+def pace(frames: ImageSequence, labels: Labels, source: Source, features: Features, settings: Settings) -> float:
     """Seconds that following takes for a frame, measured on the first one with a full context."""
     if source.name == "copy":
         return 0.0

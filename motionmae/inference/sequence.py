@@ -1,4 +1,4 @@
-"""A video, where its features come from, and the numbers of a propagation: what `following` works with."""
+"""A sequence of images, where its features come from, and the numbers of a propagation: what `following` works with."""
 
 from __future__ import annotations
 
@@ -46,8 +46,11 @@ RGB_PATCH = 16
 
 
 @dataclass(frozen=True)
-class Film:
-    """A video: `read` gives RGB frames uint8 [t h w c] at any indices below `count`."""
+class ImageSequence:
+    """Numbered pictures of one size: `read` gives RGB frames uint8 [t h w c] at any indices below `count`.
+
+    Not `Frames`, which know when each is on screen: a sequence of DAVIS has no times, and masks are followed by number.
+    """
 
     read: Callable[[Sequence[int]], UInt8[Tensor, "t h w c"]]
     count: int
@@ -74,14 +77,14 @@ def claim_folder(out: Path, config: SegmentDavis | SegmentVideo, settings: Setti
     write_json(about, asdict(config) | {"resolved": asdict(settings)})
 
 
-def image_frames(paths: Sequence[Path]) -> Film:
-    """Image files as a video; reading raises where one is broken or of another size than the first."""
+def image_frames(paths: Sequence[Path]) -> ImageSequence:
+    """Image files as a sequence; reading raises where one is broken or of another size than the first."""
     height, width = read_images(paths[:1]).shape[1:3]
 
     def read(times: Sequence[int]) -> UInt8[Tensor, "t h w c"]:
         return torch.from_numpy(read_images([paths[time] for time in times], (height, width)))
 
-    return Film(read, len(paths), height, width)
+    return ImageSequence(read, len(paths), height, width)
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def input_size(height: int, width: int, settings: Settings, patch: int) -> tuple
 
 @torch.inference_mode()
 def features_of(
-    frames: Film, order: Sequence[int], size: tuple[int, int], source: Source, features: Features
+    frames: ImageSequence, order: Sequence[int], size: tuple[int, int], source: Source, features: Features
 ) -> Iterator[Float[Tensor, "h w d"]]:
     """The features of the frames `order`, read and encoded a few at a time."""
     check(features, "features")

@@ -12,7 +12,7 @@ from torch import Tensor
 from motionmae import runtime
 from motionmae.config import BenchSegment, Features, check
 from motionmae.inference.propagation import carry, match
-from motionmae.inference.sequence import Film, Settings, Source, features_of, input_size, resolve
+from motionmae.inference.sequence import ImageSequence, Settings, Source, features_of, input_size, resolve
 from motionmae.models.encoder import VideoEncoder
 from motionmae.presets import SIZES
 from motionmae.training.machine import now, peak
@@ -29,7 +29,7 @@ def run(config: BenchSegment) -> None:
     settings = resolve(config.propagation)
     height, width = config.height, config.width
     pixels = torch.randint(0, 256, (config.frames, height, width, 3), dtype=torch.uint8)
-    frames = Film(lambda times: pixels[list(times)], config.frames, height, width)
+    frames = ImageSequence(lambda times: pixels[list(times)], config.frames, height, width)
     size = input_size(height, width, settings, source.cube[1])
     print(
         f"{config.model}, untrained, on {device}; {torch.get_num_threads()} threads; medians of {config.frames} frames"

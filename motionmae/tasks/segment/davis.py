@@ -18,7 +18,7 @@ from motionmae.evaluation.davis import list_frames, list_masks, list_sequences, 
 from motionmae.evaluation.masks import paint, read_mask, write_mask
 from motionmae.inference.following import Labels, check_mask, follow
 from motionmae.inference.sequence import (
-    Film,
+    ImageSequence,
     Settings,
     Source,
     claim_folder,
@@ -122,7 +122,7 @@ def save_masks(
 
 
 def _masks(
-    frames: Film, mask: UInt8[np.ndarray, "h w"], source: Source, features: Features, settings: Settings
+    frames: ImageSequence, mask: UInt8[np.ndarray, "h w"], source: Source, features: Features, settings: Settings
 ) -> Iterator[UInt8[np.ndarray, "h w"]]:
     for found in follow(frames, {0: Labels(mask)}, source, features, settings):
         assert found.mask is not None

@@ -14,7 +14,7 @@ from motionmae.config import SegmentVideo
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import VOID, draw_shapes, read_user_mask
 from motionmae.inference.following import Labels, check_mask
-from motionmae.inference.sequence import Film
+from motionmae.inference.sequence import ImageSequence
 
 Place = tuple[float, float]
 """x, y in pixels."""
@@ -41,7 +41,7 @@ class Given:
             yield labels, chosen
 
 
-def read_given(config: SegmentVideo, frames: Film) -> Given:
+def read_given(config: SegmentVideo, frames: ImageSequence) -> Given:
     """All that the options say. Raises for what is wrong in them, and where they say nothing at all."""
     given = Given(given_masks(config, frames), given_points(config, frames))
     if not given.masks and not given.points:
@@ -49,7 +49,7 @@ def read_given(config: SegmentVideo, frames: Film) -> Given:
     return given
 
 
-def placed(text: str, config: SegmentVideo, frames: Film, option: str) -> tuple[int, str]:
+def placed(text: str, config: SegmentVideo, frames: ImageSequence, option: str) -> tuple[int, str]:
     """The frame of FRAME:REST, or `--at`, and the rest."""
     frame, rest = re.fullmatch(r"(?:([0-9]{1,9}):)?(.*)", text, re.DOTALL).groups()  # pyright: ignore
     time = config.at if frame is None else int(frame)
@@ -75,7 +75,7 @@ def parse_numbers(text: str, option: str, pairs: int | None) -> list[Place]:
     return list(zip(values[::2], values[1::2], strict=True))
 
 
-def given_masks(config: SegmentVideo, frames: Film) -> dict[int, UInt8[np.ndarray, "h w"]]:
+def given_masks(config: SegmentVideo, frames: ImageSequence) -> dict[int, UInt8[np.ndarray, "h w"]]:
     """The objects as mask files, or as the boxes or polygons of one frame give them."""
     ways = [name for name in ("mask", "box", "polygon") if getattr(config, name)]
     if len(ways) > 1:
@@ -99,7 +99,7 @@ def given_masks(config: SegmentVideo, frames: Film) -> dict[int, UInt8[np.ndarra
     return {placed("", config, frames, "at")[0]: mask}
 
 
-def read_masks(config: SegmentVideo, frames: Film) -> dict[int, UInt8[np.ndarray, "h w"]]:
+def read_masks(config: SegmentVideo, frames: ImageSequence) -> dict[int, UInt8[np.ndarray, "h w"]]:
     """The mask files; one of them at least holds an object, the others may say that there is none any more."""
     masks: dict[int, UInt8[np.ndarray, "h w"]] = {}
     for text in config.mask:
@@ -113,7 +113,7 @@ def read_masks(config: SegmentVideo, frames: Film) -> dict[int, UInt8[np.ndarray
     return masks
 
 
-def given_points(config: SegmentVideo, frames: Film) -> list[dict[int, Place]]:
+def given_points(config: SegmentVideo, frames: ImageSequence) -> list[dict[int, Place]]:
     """Each point's places."""
     points: list[dict[int, Place]] = []
     for text in config.points:

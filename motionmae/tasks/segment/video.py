@@ -22,7 +22,7 @@ from motionmae.evaluation.masks import VOID, draw_points, paint, read_mask, writ
 from motionmae.files import write_csv, write_json
 from motionmae.inference.following import follow, pace
 from motionmae.inference.sequence import (
-    Film,
+    ImageSequence,
     Source,
     claim_folder,
     image_frames,
@@ -104,7 +104,7 @@ def segment(
     return [*(name for name, there in made.items() if there), "index.html"]
 
 
-def foretell(config: SegmentVideo, frames: Film, given: Given, source: Source) -> None:
+def foretell(config: SegmentVideo, frames: ImageSequence, given: Given, source: Source) -> None:
     """Say how long the work will take, as measured on one frame, and which size would fit where that is long.
 
     Small sizes are measured first: one that would itself take long is told from how the time grew until there.
@@ -157,7 +157,7 @@ def grown(known: dict[int, float], short: int) -> float:
 class Footage:
     """A video or a folder of images: its frames, the start of each in seconds, and frames a second on average."""
 
-    frames: Film
+    frames: ImageSequence
     starts: list[float]
     rate: Fraction
 
@@ -187,12 +187,12 @@ def open_footage(path: str) -> Footage:
     def read(times: Sequence[int]) -> UInt8[Tensor, "t h w c"]:
         return torch.stack([block(time // size)[time % size] for time in times])
 
-    return Footage(Film(read, count, info.height, info.width), starts, info.rate)
+    return Footage(ImageSequence(read, count, info.height, info.width), starts, info.rate)
 
 
 def follow_all(
     config: SegmentVideo,
-    frames: Film,
+    frames: ImageSequence,
     given: Given,
     source: Source,
     folder: Path,
@@ -252,7 +252,7 @@ def save_tracks(path: Path, tracks: Float[Tensor, "t p 3"]) -> None:
 
 
 def painted(
-    frames: Film, masks: Path | None, tracks: Float[Tensor, "t p 3"] | None, tell: Callable[[int, str], None]
+    frames: ImageSequence, masks: Path | None, tracks: Float[Tensor, "t p 3"] | None, tell: Callable[[int, str], None]
 ) -> Iterator[UInt8[Tensor, "h w c"]]:
     """The frames with the masks of a folder and the points' latest ways painted on them."""
     for index in range(frames.count):

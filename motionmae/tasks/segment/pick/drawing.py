@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.masks import VOID
-from motionmae.inference.sequence import Film
+from motionmae.inference.sequence import ImageSequence
 from motionmae.tasks.segment.given import Given, Place
 
 LABELLED, SHAPES, CORNERS, POINTS, WIDTH, LETTERS = 256, 2000, 20_000, 100, 1024, 100
@@ -43,7 +43,7 @@ class Drawing:
     names: tuple[str, ...]
 
 
-def read_drawing(content: Any, frames: Film) -> Drawing:
+def read_drawing(content: Any, frames: ImageSequence) -> Drawing:
     """The page's JSON as a drawing; raises MotionMAEError for anything else."""
     try:
         labelled = {_frame(number, frames): each for number, each in content["frames"].items()}
@@ -69,7 +69,7 @@ def read_drawing(content: Any, frames: Film) -> Drawing:
     return Drawing(shapes, based, [point for point in points if point], names)
 
 
-def _frame(number: str, frames: Film) -> int:
+def _frame(number: str, frames: ImageSequence) -> int:
     if not 0 <= (frame := int(number)) < frames.count:
         raise ValueError
     return frame
@@ -82,7 +82,7 @@ def _place(place: Any) -> Place:
     return x, y
 
 
-def _inside(place: Any, frames: Film) -> Place:
+def _inside(place: Any, frames: ImageSequence) -> Place:
     x, y = _place(place)
     if not (0 <= x < frames.width and 0 <= y < frames.height):
         raise ValueError
@@ -97,7 +97,9 @@ def _shape(shape: Any) -> Shape:
     return Shape(0 if kind == "erase" else label, kind, corners, width)
 
 
-def to_given(drawing: Drawing, bases: Mapping[tuple[int, int], UInt8[np.ndarray, "h w"]], frames: Film) -> Given:
+def to_given(
+    drawing: Drawing, bases: Mapping[tuple[int, int], UInt8[np.ndarray, "h w"]], frames: ImageSequence
+) -> Given:
     """The points, and the masks that the shapes make, each on that of `bases`, by frame and run, that it starts from.
 
     Raises where no object covers a pixel and there is no point.
