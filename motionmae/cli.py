@@ -5,13 +5,14 @@ Nothing heavy is imported before a command is known, so that help is instant.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import tyro
 
@@ -59,7 +60,9 @@ def ended(sentence: str, code: int) -> int:
     with contextlib.suppress(OSError):
         print(f"motionmae: {sentence}", file=sys.stderr, flush=True)
     if not flushed():  # the interpreter would try again at its exit, with a traceback and an exit code of its own
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        lost, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115
+        with contextlib.suppress(OSError):
+            lost.close()  # which tries again too
     return code
 
 
@@ -132,5 +135,19 @@ def closed(config: Any, typed: set[str]) -> Any:
     return replace(config, open=left) if hasattr(config, "open") else config
 
 
+def end() -> NoReturn:
+    """`main`, and the end of this process; of one of several ranks, without taking the interpreter down.
+
+    PyTorch's caches keep the group of sharded weights, and its threads, which may want the interpreter as it goes: that
+    is an abort, now and then.
+    """
+    code = main()
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        atexit._run_exitfuncs()
+        flushed()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end()

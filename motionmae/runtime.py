@@ -136,6 +136,10 @@ def _join(backend: str) -> None:
     torchrun may keep its store over a restart, and in it the addresses of dead processes: half of the restarts then
     fail or hang (PyTorch 2.13, `--standalone`).
     """
+    # Its functions have the group as a default, as it is when it is read. Read later, as torch._dynamo does, they keep
+    # the group, and its threads, for ever: an interpreter that is taken down under them aborts now and then.
+    import torch.distributed.nn.functional  # noqa: F401
+
     store, rank, ranks = next(dist.rendezvous("env://"))  # pyright: ignore[reportPrivateImportUsage]
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     own = dist.PrefixStore(f"attempt-{attempt}", store)  # pyright: ignore[reportPrivateImportUsage]

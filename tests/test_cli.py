@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import subprocess
@@ -288,3 +289,20 @@ def test_the_demo_writes_a_report_with_its_table_charts_and_pictures(capsys, tmp
 def test_a_mistyped_word_is_answered_with_what_was_meant(words, told, capsys):
     assert cli.main(words) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ranks", "word", "code"), [("1", "--version", 0), ("2", "--version", 0), ("2", "pretrian", 2)]
+)
+def test_a_process_ends_with_its_code_and_what_was_to_be_done_at_its_end(ranks, word, code):
+    program = (
+        "import atexit, sys; from motionmae import cli; atexit.register(print, 'bye'); sys.argv[1:] = {!r}; cli.end()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program.format([word])],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"WORLD_SIZE": ranks},
+    )
+    assert done.returncode == code
+    assert done.stdout.splitlines()[-1] == "bye"

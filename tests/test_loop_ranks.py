@@ -288,3 +288,24 @@ def test_torchruns_restart_goes_on_from_the_last_checkpoint(tmp_path, alone):
     # 4, the last one due; or 5, where the rank that is left saw the other gone before torchrun ended it, and saved.
     assert re.search(r"going on from step [45]$", done.stdout, re.M), done.stdout + done.stderr
     close(whole(tmp_path / "run"), whole(alone))
+
+
+def _parted(config: runs.Config) -> int:
+    for name in [name for name in sys.modules if name.startswith("torch.distributed.nn")]:
+        del sys.modules[name]  # as in a process that has not needed it so far
+    here = runtime.start(config.run)
+    with runtime.leaving(here):
+        import torch.distributed.nn.functional as first_used  # as torch._dynamo does in the midst of a run
+
+        here.gather(first_used.__name__)
+    print("threads:", *((task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()))
+    return 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_ranks_that_have_parted_leave_no_thread_behind(tmp_path):
+    """Threads that go on while the interpreter is taken down abort it now and then."""
+    assert joined(runs.ranks(_parted, 2, runs.toy_config(tmp_path), log=tmp_path / "log")) == [0, 0]
+    last = (tmp_path / "log0").read_text().splitlines()[-1]
+    assert last.startswith("threads: ")
+    assert "gloo" not in last
