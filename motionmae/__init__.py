@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from motionmae import models
 
 __version__ = "0.1.0"
 
@@ -66,6 +68,13 @@ def __getattr__(name: str):  # loaded on first use, so that `motionmae --help` n
     from importlib import import_module
 
     return getattr(import_module(_HOME[name]), name)
+
+
+def _embed(*asked: Any, **more: Any) -> Any:
+    return __getattr__("embed")(*asked, **more)
+
+
+models.embed = _embed
 
 
 def __dir__() -> list[str]:

@@ -68,6 +68,7 @@ def test_imports_point_down(file):
     if own == "__init__":
         return
     for module in imports(file):
+        assert module != "motionmae", f"{file} imports the whole package, and with it what lies above"
         if module.startswith("motionmae."):
             part = part_of(module)
             assert part in {own} | FREE | MAY[own], f"{file} imports {module}"

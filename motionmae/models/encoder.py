@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-import motionmae
+from motionmae import models
 from motionmae.config import Model, Pooling, check
 from motionmae.errors import MotionMAEError
 from motionmae.models.blocks import EPS, Block, init_linear, run_blocks, vectors
@@ -141,8 +141,7 @@ class VideoEncoder(nn.Module):
         """
         asked = (len(self.blocks),) if layers is None else (layers,) if isinstance(layers, int) else tuple(layers)
         if isinstance(clip, (str, os.PathLike)):
-            # Through the package's own door: what a file is, and how it is cut, is no knowledge of a model.
-            vectors = motionmae.embed(self, clip, every or "clip", pool=pool, layers=asked).vectors
+            vectors = models.embed(self, clip, every or "clip", pool=pool, layers=asked).vectors
             found = tuple(vectors[layer] for layer in asked)
         elif every is not None:
             raise MotionMAEError(f"every={every!r}: is of a video's path; a batch of clips has a vector for each clip")
