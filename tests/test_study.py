@@ -211,6 +211,10 @@ def test_a_folder_of_another_study_or_of_something_else_is_refused(small):
     del there["base"]["target"]["gap"]  # as a version would have written it that had no such field
     file.write_text(json.dumps(there))
     study.run(one)
+    there["base"]["device"] = "auto"  # as one that had a field that is gone
+    file.write_text(json.dumps(there))
+    with pytest.raises(MotionMAEError, match=r"runs/study\.json: its base is of another version .*'device'"):
+        study.run(one)
     other = Path(small.out).parent / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
@@ -239,6 +243,14 @@ def test_a_page_is_renewed_between_its_comments_or_refused(tmp_path):
     assert file.read_text() == "a\n<!-- study lips headline -->\nnew\n<!-- end -->\nb <!-- end -->"
     with pytest.raises(MotionMAEError, match="lips target"):
         report.renew(file, "lips target", "new")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "studies").glob("*/study.json")), ids=lambda file: file.parent.name)
+def test_the_studies_kept_here_are_understood_and_so_can_go_on(file):
+    there = json.loads(file.read_text())
+    assert set(there) >= {"base", "probe"}
+    for name, section in there.items():
+        study.complete(section, name, file)
 
 
 def test_the_tables_in_the_docs_are_those_of_the_figures():

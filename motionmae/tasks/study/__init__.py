@@ -61,17 +61,17 @@ def claim(config: Study) -> None:
         if not file.exists() and folder == Path(config.out) and folder.is_dir() and any(folder.iterdir()):
             raise MotionMAEError(f"--out {folder}: holds something else than a study; choose another folder")
         there = read_json(file) if file.exists() else {}
-        known = {name: complete(value, name) for name, value in there.items() if name in told}
+        known = {name: complete(value, name, file) for name, value in there.items() if name in told}
         same_config(known, {name: told[name] for name in known}, f"{folder} holds a study", "choose another folder")
         write_json(file, there | told)
 
 
-def complete(section: Any, name: str) -> Any:
-    """A section as an earlier version wrote it, with the fields that have come since at their defaults."""
+def complete(section: Any, name: str, file: Path) -> Any:
+    """A section of `file` as an earlier version wrote it, with the fields that have come since at their defaults."""
     try:
         return plain(from_dict(SECTIONS[name], section)) if name in SECTIONS else section
-    except (KeyError, TypeError) as error:
-        raise MotionMAEError(f"the study's {name} is of another version: its field {error} is not known") from error
+    except (MotionMAEError, TypeError) as error:
+        raise MotionMAEError(f"{file}: its {name} is of another version ({error}); choose another folder") from error
 
 
 def work(config: Study, wanted: list[Cell]) -> list[str]:
