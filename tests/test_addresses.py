@@ -236,8 +236,8 @@ def test_what_goes_wrong_is_one_sentence(local: Path, tmp_path: Path, capsys: py
     put(local, "memory://bucket/videos")
     for address, told in [
         ("memory://bucket/nothing", "--data.path memory://bucket/nothing: cannot be read"),
-        ("nonsense://bucket/x", "nonsense://bucket/x: nothing here opens such an address"),
-        ("s3://bucket/x", "s3://bucket/x: Install s3fs to access S3"),
+        ("nonsense://bucket/x", "--data.path nonsense://bucket/x: nothing here opens such an address"),
+        ("s3://bucket/x", "--data.path s3://bucket/x: Install s3fs to access S3"),
     ]:
         with pytest.raises(MotionMAEError) as error:
             find(Data(path=address))

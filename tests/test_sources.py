@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from motionmae import cli
 from motionmae.config import Data
 from motionmae.errors import MotionMAEError
 from motionmae.library.classes import number
@@ -180,6 +181,31 @@ def test_mistakes_name_the_option(tmp_path: Path):
     (tmp_path / "real.mp4").write_bytes(b"\0\0\0\x18ftyp")
     with pytest.raises(MotionMAEError, match="not a folder, manifest or list"):
         find(Data(path=str(tmp_path / "real.mp4")))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("embed tiny {} --out f.parquet", "{}: cannot be read"),
+        ("embed tiny {list} --out f.parquet", "{list}: none of its 1 videos is there, not 'gone.mp4'"),
+        ("scan {}", "{}: not a folder"),
+        ("scan {folder} --labels {list}x", "--labels '{list}x': there is no such folder, manifest or list"),
+        ("prepare {}", "{}: cannot be read"),
+        ("prepare {list}", "{list}: none of its 1 videos is there, not 'gone.mp4'; --root names the folder"),
+        ("pretrain tiny --data.path {}", "--data.path {}: cannot be read"),
+        ("finetune tiny --init none --data.path {folder} --data.test {}", "--data.test {}: cannot be read"),
+        ("probe tiny --data.path {folder} --data.test {}", "--data.test {}: cannot be read"),
+    ],
+)
+def test_a_mistake_is_told_by_what_was_typed(tmp_path: Path, capsys, monkeypatch, words: str, told: str):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "videos/a/1.mp4", "videos/b/2.mp4")
+    (tmp_path / "list.txt").write_text("gone.mp4 1\n")
+    named = {"list": str(tmp_path / "list.txt"), "folder": str(tmp_path / "videos")}
+    address = "memory://nothing/x"
+    assert cli.main(words.format(address, **named).split()) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"motionmae: {told.format(address, **named)}" in said
 
 
 def test_several_splits_of_a_list_are_joined_by_a_plus(tmp_path):

@@ -40,7 +40,7 @@ def open_clips(
         (True, torch.Size([3, 9, 64, 64]))
     """
     data = Data(path=os.fspath(path), **changes)
-    videos = find(data)
+    videos = find(data, "", "root=")
     offsets = pretraining_offsets(frames, data.stride, Target().adjacent, after)
     return Clips(videos.paths, data, offsets, size, seed, number(videos.labels)[0] if videos.labels else ())
 

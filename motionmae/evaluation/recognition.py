@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from motionmae.config import Data, ProbeData
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import metrics
 from motionmae.evaluation.comparing import of_share
@@ -30,17 +31,20 @@ class LabelledVideos:
     groups: Sequence[str] = ()
 
 
-def labelled(videos: Videos, names: Sequence[str], path: str, groups: Sequence[str] = ()) -> LabelledVideos:
+def option_of_tests(data: Data | ProbeData) -> str:
+    """The option that names the videos to test on."""
+    return "--data.test" if getattr(data, "test", "") else "--data.path"
+
+
+def labelled(videos: Videos, names: Sequence[str], asked: str, groups: Sequence[str] = ()) -> LabelledVideos:
     """Videos with the numbers of their classes in a model's order.
 
-    Raises MotionMAEError for videos without classes, for classes that the model does not know, and for names where the
-    model's classes are mere numbers: nothing says which is which.
+    Raises MotionMAEError for videos without classes, which were `asked` for so (the option and its value), for classes
+    that the model does not know, and for names where the model's classes are mere numbers: nothing says which is which.
     """
     if not videos.labels:
         which = f"; {videos.unlabelled} has none" if videos.unlabelled else ""
-        raise MotionMAEError(
-            f"--data.path {path}: a test needs the class of every video: class folders, or a list{which}"
-        )
+        raise MotionMAEError(f"{asked}: a test needs the class of every video: class folders, or a list{which}")
     numbers, names = number(videos.labels, names)
     return LabelledVideos(videos.paths, numbers, tuple(names), groups)
 

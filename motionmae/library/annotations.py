@@ -29,10 +29,10 @@ def rows_of(path: str, split: str, root: str) -> list[Row]:
         with remote.open_file(path) as file:
             text = file.read().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
-        raise MotionMAEError(f"--data.path {path}: cannot be read ({error.strerror})") from error
+        raise MotionMAEError(f"{path}: cannot be read ({error.strerror})") from error
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines or "\0" in text:
-        raise MotionMAEError(f"--data.path {path}: not a folder, manifest or list of videos")
+        raise MotionMAEError(f"{path}: not a folder, manifest or list of videos")
     if path.endswith(".json"):
         return _json(path, text, split)
     if re.fullmatch(r"(train|test)list0\d\.txt", os.path.basename(path)):  # UCF101: the class is the folder
@@ -49,7 +49,7 @@ def rows_of(path: str, split: str, root: str) -> list[Row]:
 
 def of_split(path: str, text: str, split: str, required: Sequence[str] = ()) -> list[tables.Line]:
     """Lines of a table with named columns, of one split (or several: train+val) where there is a column of them."""
-    found, wanted = tables.lines(f"--data.path {path}", text, required), (split, *split.split("+"))
+    found, wanted = tables.lines(path, text, required), (split, *split.split("+"))
     return [(at, row) for at, row in found if not split or row.get("split", split) in wanted]
 
 
@@ -60,7 +60,7 @@ def _named(path: str, text: str, split: str) -> list[Row]:
     rows = of_split(path, text, split, (where, what))
     broken = next((at for at, row in rows if not row[where]), None)
     if broken:
-        raise MotionMAEError(f"--data.path {path}: line {broken} has no value for {where!r}")
+        raise MotionMAEError(f"{path}: line {broken} has no value for {where!r}")
     return [(row[where], row.get(what, "")) for _, row in rows]
 
 
@@ -89,7 +89,7 @@ def _json(path: str, text: str, split: str) -> list[Row]:
         return [(f"{row['id']}.webm", _plain(row.get("template") or row.get("label") or "")) for row in found]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise MotionMAEError(
-            f"--data.path {path}: not a list of objects with an 'id', nor Kinetics' object of annotations ({error!r})"
+            f"{path}: not a list of objects with an 'id', nor Kinetics' object of annotations ({error!r})"
         ) from error
 
 
@@ -101,9 +101,8 @@ def of_hmdb(files: Sequence[str], split: str) -> list[Row]:
     """HMDB51's splits (Kuehne et al., 2011): a file for each class; 1 marks training videos, 2 testing ones."""
     wanted = re.fullmatch(r"(train|test)([0-9])", split)
     if not wanted:
-        raise MotionMAEError(
-            f"--data.split {split!r}: of HMDB51's splits choose train1, test1, train2, test2, train3 or test3"
-        )
+        home, known = os.path.dirname(files[0]), "train1, test1, train2, test2, train3 or test3"
+        raise MotionMAEError(f"{home}: holds HMDB51's splits; choose {known}, the split is {split!r}")
     rows = []
     for file in files:
         label, _, ending = os.path.basename(file).rpartition("_test_split")

@@ -45,11 +45,26 @@ class Videos:
         return f"{len(self.paths)} videos{classes}{lost}{''.join(self.missing[:1])}{none}"
 
 
-def find(data: Data) -> Videos:
+def find(data: Data, option: str = "--data.path", root: str = "--data.root") -> Videos:
     """The videos that `data.path` names, in a fixed order; see `Data.path` for what it may be.
 
-    Raises MotionMAEError where nothing is found, or where a list is none of those known.
+    Raises MotionMAEError where nothing is found, or where a list is none of those known. It names what the user typed:
+    `option` before `data.path`, and `root` for `data.root`; "" where that was no option.
     """
+    try:
+        found = _found(data)
+        if not found.paths and found.missing:
+            example = f", not {found.missing[0]!r}" + (f"; {root} names the folder that they are in" if root else "")
+            raise MotionMAEError(f"{data.path}: none of its {len(found.missing)} videos is there{example}")
+        if not found.paths:
+            raise MotionMAEError(f"{data.path}: there is no video in it")
+    except MotionMAEError as error:
+        told = str(error)
+        raise MotionMAEError(told if told.startswith("--") else f"{option} {told}".strip()) from error
+    return found
+
+
+def _found(data: Data) -> Videos:
     path, root = data.path, _placed(data.root)
     if is_address(path) and is_of_shards(path):
         return _videos(distant(path, os.path.expanduser(data.fetched), data.fetched_gb * 1e9), [])
@@ -57,9 +72,9 @@ def find(data: Data) -> Videos:
         try:
             return _afar(path, root, data.split)
         except OSError as error:
-            raise MotionMAEError(f"--data.path {path}: cannot be read ({error.strerror or error})") from error
+            raise MotionMAEError(f"{path}: cannot be read ({error.strerror or error})") from error
     if not path or not os.path.exists(path):
-        raise MotionMAEError(f"--data.path {path!r}: there is no such folder, manifest or list")
+        raise MotionMAEError(f"{path!r}: there is no such folder, manifest or list")
     if is_shards(path):
         return _videos(members(path), [])
     if os.path.isdir(path):
@@ -67,15 +82,6 @@ def find(data: Data) -> Videos:
         found = _resolved(of_hmdb(splits, data.split), path, root) if splits else _below(path)
     else:
         found = _of_list(path, root, data.split)
-    return _some(found, path)
-
-
-def _some(found: Videos, path: str) -> Videos:
-    """What was found, which is not nothing."""
-    if not found.paths:
-        why = f"none of its {len(found.missing)} videos is there" if found.missing else "there is no video in it"
-        example = f", not {found.missing[0]!r}; --data.root names the folder that they are in" if found.missing else ""
-        raise MotionMAEError(f"--data.path {path}: {why}{example}")
     return found
 
 
@@ -83,10 +89,10 @@ def _afar(address: str, root: str, split: str) -> Videos:
     """The videos that an address names: all below a folder, those of a list in it, or one. Raises OSError."""
     if not address.lower().endswith(LISTS):
         place = remote.root(address)
-        return _some(_below(place) if remote.is_folder(place) else _videos([(_asked(place), "")], []), address)
+        return _below(place) if remote.is_folder(place) else _videos([(_asked(place), "")], [])
     folder, _, name = address.rpartition("/")
     place = os.path.join(remote.root(folder), name)  # its videos lie beside it
-    return _some(_of_list(_asked(place), root, split), address)
+    return _of_list(_asked(place), root, split)
 
 
 def _asked(place: str) -> str:
@@ -151,7 +157,7 @@ def collect(names: Sequence[str]) -> Videos:
         if os.path.isfile(name) and not name.lower().endswith(LISTS):
             rows.setdefault(name, "")
             continue
-        found = find(Data(path=name))
+        found = find(Data(path=name), "", "")
         rows |= dict(zip(map(str, found.paths), found.labels or [""] * len(found.paths), strict=True))
         missing += found.missing
         groups |= _said(Data(path=name), "group")

@@ -72,7 +72,7 @@ def distant(path: str, folder: str, most: float) -> list[tuple[str, str]]:
         sizes = [about["bytes"] for about in index.values()]
         rows = [row for address in wanted for row in _distant(address, origin.place_of(address, folder, most), index)]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise MotionMAEError(f"--data.path {path}: the {INDEX} beside the shards is not one ({error!r})") from error
+        raise MotionMAEError(f"{path}: the {INDEX} beside the shards is not one ({error!r})") from error
     needed = 2 * origin.WINDOW * max(sizes, default=0)
     if sum(sizes) > most and needed > most:
         raise MotionMAEError(
@@ -90,7 +90,7 @@ def _distant(address: str, file: str, index: dict[str, Any]) -> list[tuple[str, 
         try:
             held = origin.hold(file)
         except OSError as error:
-            raise MotionMAEError(f"--data.path: a shard {error}") from error
+            raise MotionMAEError(f"{address}: {error}") from error
         assert held
         with held:
             write_text(kept, json.dumps(listing(file)))

@@ -27,7 +27,7 @@ def run(config: Evaluate) -> None:
         view = settle(config.views, made_with, classifier.encoder.config)
         data = Data(**asdict(config.data))
         videos = find(data)
-        labels = labelled(videos, classifier.names, data.path, groups_of(data, videos))
+        labels = labelled(videos, classifier.names, f"--data.path {data.path}", groups_of(data, videos))
         folder = Path(config.out) if config.out else out_beside(config.model, "evaluation")
         found = examine_classifier(classifier, labels, view, config.compute, here, config.orders, config.mistakes)
         if here.main:

@@ -20,7 +20,14 @@ from motionmae.data import transforms
 from motionmae.data.clips import Clips, told_short
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation.metrics import top_k
-from motionmae.evaluation.recognition import LabelledVideos, labelled, measure, read_predictions, summary
+from motionmae.evaluation.recognition import (
+    LabelledVideos,
+    labelled,
+    measure,
+    option_of_tests,
+    read_predictions,
+    summary,
+)
 from motionmae.files import read_json
 from motionmae.inference.views import View, as_views, examine_classifier, fits, watch
 from motionmae.inference.views import settle as settle_views
@@ -59,7 +66,7 @@ def run(config: Finetune) -> None:
             f"--data.path {config.data.path}: fine-tuning needs the class of every video: class folders, or a list"
         )
     if config.data.test or config.data.test_split:
-        tests, said = find(testing(config.data)), ""
+        tests, said = find(testing(config.data), option_of_tests(config.data)), ""
     elif names := in_turn(config.data, videos):
         in_each(config, videos, names)
         return
@@ -110,7 +117,9 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None, ho
         dataset = clips_of(settled, [videos.paths[at] for at in kept], [labels[at] for at in kept])
         test = None
         if tests is not None:
-            test = labelled(tests, config.classes, config.data.test, groups_of(testing(config.data), tests))
+            place = testing(config.data)
+            asked = f"{option_of_tests(config.data)} {place.path}"
+            test = labelled(tests, config.classes, asked, groups_of(place, tests))
         classifier, short = build(config, settled.start), told_short(dataset)
         objective = Classification(classifier, config.mix, augmentation(config.augment), config.data.repeats)
         look = None if test is None else watching(settled, classifier, test, here)

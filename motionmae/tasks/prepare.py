@@ -36,7 +36,7 @@ def run(config: Prepare) -> None:
     check(config)
     if not config.source:
         raise MotionMAEError("motionmae prepare needs a SOURCE: a manifest of motionmae scan, a folder or a list")
-    found = find(Data(path=config.source, root=config.root, split=config.split))
+    found = find(Data(path=config.source, root=config.root, split=config.split), "", "--root")
     how = {name: getattr(config, name) for name in ("short", "spacing", "fps", "quality")}
     mine, manifest = parts.parse_share(config.spread.part), os.path.join(config.out, "manifest.csv")
     work = jobs(found.paths, found.labels, config.out, **how)

@@ -24,7 +24,7 @@ from motionmae.config import Data, Probe, check
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import probing
 from motionmae.evaluation.probes import HELD, Features, Fold, leave_out, measure, told
-from motionmae.evaluation.recognition import LabelledVideos, labelled
+from motionmae.evaluation.recognition import LabelledVideos, labelled, option_of_tests
 from motionmae.files import replacing, write_json
 from motionmae.inference.embedding import fingerprint
 from motionmae.inference.views import View, as_views, settle, watch
@@ -93,7 +93,7 @@ def sources(config: Probe) -> tuple[LabelledVideos, list[Fold], str]:
     asked = config.data
     data = Data(path=asked.path, root=asked.root, split=asked.split)
     videos = find(data)
-    train = labelled(videos, sorted(set(videos.labels)), asked.path)
+    train = labelled(videos, sorted(set(videos.labels)), f"--data.path {asked.path}")
     if len(train.names) < 2:
         raise MotionMAEError(f"--data.path {asked.path}: a probe needs two classes, it has {train.names}")
     if asked.leave:
@@ -104,14 +104,14 @@ def sources(config: Probe) -> tuple[LabelledVideos, list[Fold], str]:
             raise MotionMAEError(
                 f"--data.test names the videos to test on: --data.path {data.path} has too few to part"
             )
-        train = labelled(videos, train.names, asked.path)
+        train = labelled(videos, train.names, "")
     else:
         place, how = replace(data, path=asked.test or asked.path, split=asked.test_split), ""
-        test = find(place)
+        test = find(place, option_of_tests(asked))
     parts = [train]
     if asked.val_split:
-        parts.append(labelled(find(replace(data, split=asked.val_split)), train.names, asked.path))
-    parts.append(labelled(test, train.names, asked.test or asked.path))
+        parts.append(labelled(find(replace(data, split=asked.val_split)), train.names, f"--data.path {asked.path}"))
+    parts.append(labelled(test, train.names, f"{option_of_tests(asked)} {asked.test or asked.path}"))
     files = [file for part in parts for file in part.files]
     numbers = [number for part in parts for number in part.numbers]
     used = [torch.tensor(share(part.numbers, asked.fraction, config.seed)) for part in parts[:-1]]

@@ -83,7 +83,7 @@ def _examined(config: Scan, made: parts.Manifest) -> Iterator[Entry | None]:
 
 def _labels(config: Scan) -> tuple[dict[str, str], list[str]]:
     """The classes of a list by path, and the names in it that are not there."""
-    found = find(Data(path=config.labels, root=config.folder))
+    found = find(Data(path=config.labels, root=config.folder), "--labels", "")
     if not found.labels:
         raise MotionMAEError(f"--labels {config.labels}: not every line of it has a class")
     return {os.path.abspath(path): label for path, label in zip(found.paths, found.labels, strict=True)}, found.missing
