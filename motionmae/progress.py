@@ -29,9 +29,11 @@ class Progress:
     """Work called `what`, of `total` pieces of which `done` are done; None where nobody knows how many there are.
 
     It shows itself from `start`, or as a context, on stderr, also while one piece takes long. `speak=False` is silent.
+    What is left is told where the pieces are `alike`: nobody can tell from short ones how long others will take.
     """
 
-    def __init__(self, what: str, total: int | None = None, done: int = 0, speak: bool = True):
+    def __init__(self, what: str, total: int | None = None, done: int = 0, speak: bool = True, alike: bool = True):
+        self.alike = alike
         self.what, self.total, self.first, self.done, self.text = what, total, done, done, ""
         self.live = speak and sys.stdout.isatty() and sys.stderr.isatty()
         self.speak = speak
@@ -70,7 +72,7 @@ class Progress:
         """The state in one line of at most so many columns."""
         spent, made = time.monotonic() - self.begun, self.done - self.first
         count = f" {self.done}/{self.total}" if self.total is not None else f" {self.done}" if self.done else ""
-        if self.total is not None and made > 0:
+        if self.total is not None and self.alike and made > 0:
             each = max((self.last - self.begun) / made, spent / (made + 1))  # the piece in hand may be a slow one
             when = f"{clock(each * (self.total - self.done))} left"
         else:

@@ -32,6 +32,10 @@ def test_a_line_has_the_parts_that_fit_and_says_what_is_left():
     assert work.line(200).endswith("0.933x  12.3 clips/s  data wait 3%")
     assert [len(work.line(wide)) <= wide for wide in range(5, 200)] == [True] * 195
     assert Progress("loading", speak=False).line() == "loading  0:00 so far"
+    cells = Progress("cells", 9, speak=False, alike=False)
+    cells.begun -= 60
+    cells.show(1, "untrained-0")
+    assert cells.line() == "cells 1/9  1:00 so far  untrained-0"
 
 
 def test_piped_work_that_takes_long_says_so_every_few_seconds_and_short_work_nothing(monkeypatch, capsys):

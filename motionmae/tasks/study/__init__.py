@@ -77,7 +77,7 @@ def complete(section: Any, name: str, file: Path) -> Any:
 def work(config: Study, wanted: list[Cell]) -> list[str]:
     """Do the cells, `config.processes` at a time, each in a process of its own; says which failed, and why."""
     context, begun = multiprocessing.get_context("spawn"), time.perf_counter()
-    progress = Progress("cells", len(wanted))
+    progress = Progress("cells", len(wanted), alike=False)
     waiting, running, failed, done = list(wanted), {}, [], 0
     progress.start()
     try:
@@ -87,11 +87,11 @@ def work(config: Study, wanted: list[Cell]) -> list[str]:
                 process = context.Process(target=cells.work, args=(config, cell), name=cell.name)
                 process.start()
                 running[process.sentinel] = (process, cell)
+            progress.show(done, "  ".join(cell.name for _, cell in running.values()))
             for sentinel in wait(list(running)):
                 process, cell = running.pop(sentinel)
                 process.join()
                 done += 1
-                progress.show(done)
                 if process.exitcode == cells.STOPPED:
                     raise KeyboardInterrupt
                 why = cells.reason(config, cell, process.exitcode)
