@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -80,6 +81,37 @@ def test_of_many_ranks_the_first_alone_says_what_begins(rank, words, capsys, mon
     told = capsys.readouterr()
     assert told.out == words
     assert ("loading" in told.err) == (rank == "0")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("bench data --data.path videos --frames 4 --size 32 --clips 3 --reads 8 --data.workers 1 --data.stride 1",
+         {"reads in turns 3/3", "batches from workers 9/9", "reads 8/8"}),
+        ("bench sizes --presets tiny --frames 4 --sizes 32 --run.device cpu", {"rows 0/1  tiny, 4 x 32 x 32"}),
+        ("bench segment --model tiny --frames 2 --height 32 --width 32 --short 32 --strides 8 --no-reference "
+         "--device cpu",
+         {"strides 0/1  cells of 8"}),
+        ("bench pretrain tiny --data.path videos --model.size 32 --model.frames 4 --optim.batch 1 --turns 1 "
+         "--data.workers 0 --data.stride 1 --no-alternatives --no-reference",
+         {"measuring  turn 1 of 1", "measuring  parts of a step", "measuring  steps fed by workers"}),
+        ("probe tiny --data.path videos --kinds knn linear --pool mean --views.frames 4 --views.size 32 "
+         "--views.clips 1 --workers 0 --device cpu --out probed",
+         {"probes fitted 0/2  knn mean", "probes fitted 1/2  linear mean"}),
+    ],
+)  # fmt: skip
+def test_what_a_bench_or_a_probe_is_at_is_shown(words, shown, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    list(write_videos(tmp_path / "videos", "train", 2, seed=0, frames=8, size=32))
+    said, show = set(), Progress.show
+
+    def heard(work: Progress, *state):
+        show(work, *state)
+        said.add(re.sub(r"  [\d:]+ (so far|left)", "", work.line()))
+
+    monkeypatch.setattr(Progress, "show", heard)
+    assert cli.main(words.split()) == 0
+    assert shown <= said
 
 
 def test_a_run_that_others_will_stop_may_lose_its_reader(monkeypatch):

@@ -15,6 +15,7 @@ from torch import Tensor
 from motionmae.config import Probe
 from motionmae.evaluation import probing
 from motionmae.models.attentive import AttentiveHead
+from motionmae.progress import Progress
 
 HELD = 0.2
 """Share of the training videos, or of the groups, by which a setting is chosen where no others are named."""
@@ -99,12 +100,15 @@ def measure(
     fits = fitters(config, min(len(fold.kept) for fold in folds), {} if heads is None else heads)
     answers = torch.cat([labels[fold.test] for fold in folds])
     table: dict[str, dict[str, dict[str, Any]]] = {}
-    for kind in config.kinds:
-        for pool in ("tokens",) if kind == "attentive" else config.pool:
+    wanted = [(kind, pool) for kind in config.kinds for pool in (("tokens",) if kind == "attentive" else config.pool)]
+    with Progress("probes fitted", len(wanted) * len(folds), alike=False) as progress:
+        for kind, pool in wanted:
             found = features[pool] if kind == "attentive" else features[pool].flatten(1)
             chosen, right, tried = [], [], []
             for fold in folds:
+                progress.show(progress.done, f"{kind} {pool}")
                 setting, scores = _fold(fits[kind], found, labels, fold)
+                progress.step()
                 chosen.append(setting)
                 right.append(scores[setting].argmax(1) == labels[fold.test])
                 tried.append(scores)

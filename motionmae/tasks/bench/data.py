@@ -16,6 +16,7 @@ from motionmae.data.loading import Order, loader
 from motionmae.errors import MotionMAEError
 from motionmae.library.processes import available
 from motionmae.library.sources import find
+from motionmae.progress import Progress
 from motionmae.training import machine
 from motionmae.video.packets import Demuxer
 from motionmae.video.reading import VideoInfo, probe
@@ -62,15 +63,18 @@ def speeds(dataset: Clips, clips: int) -> tuple[float, float]:
     """
     spent = [0.0, 0.0]
     done = 0
-    for place in itertools.islice(_places(len(dataset)), max(1, clips // dataset.data.repeats)):
-        forget()
-        begun = time.perf_counter()
-        samples = dataset[place]
-        taken = time.perf_counter() - begun
-        path = dataset.files[samples[0]["index"]]
-        alone = [_alone(dataset, path, sample["key"]) for sample in samples]
-        if all(alone):
-            spent, done = [spent[0] + taken, spent[1] + sum(alone)], done + len(samples)
+    count = max(1, clips // dataset.data.repeats)
+    with Progress("reads in turns", count) as progress:
+        for place in itertools.islice(_places(len(dataset)), count):
+            forget()
+            begun = time.perf_counter()
+            samples = dataset[place]
+            taken = time.perf_counter() - begun
+            path = dataset.files[samples[0]["index"]]
+            alone = [_alone(dataset, path, sample["key"]) for sample in samples]
+            if all(alone):
+                spent, done = [spent[0] + taken, spent[1] + sum(alone)], done + len(samples)
+            progress.step()
     if not done:
         raise MotionMAEError(f"--data.path {dataset.data.path}: nothing in it can be decoded in the plainest way")
     return done / spent[0], done / spent[1]
@@ -95,13 +99,16 @@ def with_workers(dataset: Clips, config: BenchData) -> float:
     """Clips per second from the workers together, after each has given its first batch."""
     batch = 4 * config.data.repeats
     batches = loader(dataset, Order(len(dataset), 4, 4, 0), config.data, pin=False)
-    for _ in range(config.data.workers):
-        next(batches)
     count = max(config.data.workers * config.data.prefetch * 2, config.clips // batch)
-    begun = time.perf_counter()
-    for _ in range(count):
-        next(batches)
-    spent = time.perf_counter() - begun
+    with Progress("batches from workers", config.data.workers + count) as progress:
+        for _ in range(config.data.workers):
+            next(batches)
+            progress.step()
+        begun = time.perf_counter()
+        for _ in range(count):
+            next(batches)
+            progress.step()
+        spent = time.perf_counter() - begun
     batches.close()
     return count * batch / spent
 
@@ -118,10 +125,12 @@ class Memory(NamedTuple):
 def memory_of_reads(dataset: Clips, reads: int) -> Iterator[Memory]:
     """What a worker needs, after a tenth of the reads, a quarter, a half and all."""
     looks = {max(1, reads // part) for part in (10, 4, 2, 1)}
-    for number, place in enumerate(itertools.islice(_places(len(dataset)), reads), 1):
-        dataset[place]
-        if number in looks:
-            yield Memory(number, *_megabytes())
+    with Progress("reads", reads) as progress:
+        for number, place in enumerate(itertools.islice(_places(len(dataset)), reads), 1):
+            dataset[place]
+            progress.step()
+            if number in looks:
+                yield Memory(number, *_megabytes())
 
 
 def _megabytes() -> tuple[float, float]:

@@ -28,6 +28,7 @@ from motionmae.models.encoder import MEAN, STD, to_unit
 from motionmae.models.linear import multiply
 from motionmae.models.tokens import clip_grid
 from motionmae.objectives.reconstruction import Reconstruction
+from motionmae.progress import Progress
 from motionmae.runtime import Runtime
 from motionmae.tasks.bench import parts
 from motionmae.tasks.bench.parts import Part
@@ -55,7 +56,7 @@ def run(config: BenchPretrain) -> None:
     """Time steps on real videos, or on synthetic ones where no folder is given, and say what limits them."""
     check(config)
     here = runtime.start(config.run)
-    with videos(config) as config:
+    with videos(config) as config, Progress("measuring") as progress:
         objective = build(config).to(here.device).train()
         batch, load = _load(config)
         step = _stepper(objective, optim.optimiser(objective, config.optim, config.optim.lr), here)
@@ -64,9 +65,11 @@ def run(config: BenchPretrain) -> None:
             kinds |= {name: (other, batch) for name, other in _alternatives(objective, batch, config, here).items()}
         if config.reference and importlib.util.find_spec("transformers") is not None:
             kinds["VideoMAEForPreTraining"] = _reference(config, objective, batch, here)
-        turns = take_turns(kinds, config.turns, here)
+        turns = take_turns(kinds, config.turns, here, progress)
+        progress.show(0, "parts of a step")
         found = parts.measure(objective, batch, here, config.turns)
         whole = parts.counted(lambda: step(batch))
+        progress.show(0, "steps fed by workers")
         waiting = _waiting(config, step, here, config.turns)
     print(_headline(config, here))
     for line in (
@@ -91,11 +94,14 @@ def videos(config: Config) -> Iterator[Config]:
         yield replace(config, data=replace(config.data, path=made))
 
 
-def take_turns(kinds: dict[str, tuple[Step, dict[str, Any]]], count: int, here: Runtime) -> list[Turn]:
+def take_turns(
+    kinds: dict[str, tuple[Step, dict[str, Any]]], count: int, here: Runtime, progress: Progress
+) -> list[Turn]:
     """A step of each kind and one reading of the machine's rates, `count` times after one that is not kept."""
     product, copy = machine.product(here.device, here.dtype or torch.float32, multiply), machine.copy(here.device)
     turns = []
-    for _ in range(count + 1):
+    for turn in range(count + 1):
+        progress.show(0, f"turn {turn} of {count}")
         seconds, processor, stages = {}, {}, {}
         for name, (step, batch) in kinds.items():
             begun = time.process_time()

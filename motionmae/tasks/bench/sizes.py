@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.models.linear import multiply
 from motionmae.models.tokens import grid_of
 from motionmae.presets import COMMANDS
+from motionmae.progress import Progress
 from motionmae.runtime import Runtime
 from motionmae.tasks.pretrain import build
 from motionmae.training import machine, rehearsal
@@ -28,13 +30,12 @@ def run(config: BenchSizes) -> None:
             raise MotionMAEError(f"--presets: there is no preset {name!r}; the presets are {', '.join(presets)}")
     print("| preset | frames | pixels | tokens | GFLOP | clips/s | GiB | % of the product's rate | % in attention |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for name in config.presets:
-        for frames in config.frames:
-            for size in config.sizes:
-                preset = presets[name]
-                print(
-                    row(name, replace(preset, model=replace(preset.model, frames=frames, size=size)), here), flush=True
-                )
+    wanted = list(itertools.product(config.presets, config.frames, config.sizes))
+    with Progress("rows", len(wanted), alike=False) as progress:
+        for done, (name, frames, size) in enumerate(wanted):
+            progress.show(done, f"{name}, {frames} x {size} x {size}")
+            preset = presets[name]
+            print(row(name, replace(preset, model=replace(preset.model, frames=frames, size=size)), here), flush=True)
 
 
 def row(name: str, config: Pretrain, here: Runtime) -> str:

@@ -15,6 +15,7 @@ from motionmae.inference.propagation import carry, match
 from motionmae.inference.sequence import ImageSequence, Settings, Source, features_of, input_size, resolve
 from motionmae.models.encoder import VideoEncoder
 from motionmae.presets import SIZES
+from motionmae.progress import Progress
 from motionmae.training.machine import now, peak
 
 
@@ -34,15 +35,20 @@ def run(config: BenchSegment) -> None:
     print(
         f"{config.model}, untrained, on {device}; {torch.get_num_threads()} threads; medians of {config.frames} frames"
     )
-    for stride in config.strides or (source.cube[1], source.cube[1] // 2):
-        features = Features(config.entry, stride, batch=1)
-        stream = iter(features_of(frames, range(config.frames), size, source, features))
-        seconds, grids = zip(*(_timed(lambda stream=stream: next(stream), device) for _ in pixels), strict=True)
-        rows, columns = grids[0].shape[:2]
-        print(f"\n{size[0]}x{size[1]} pixels, cells of {stride}: grid {rows}x{columns}, {grids[0].shape[-1]} wide")
-        print(f"  features      {1 / _median(seconds):8.2f} frames/s")
-        step = _bench_propagation((rows, columns, grids[0].shape[-1]), config, settings, device)
-        print(f"  the encoder   {_median(seconds) / (_median(seconds) + step):8.0%} of a frame, propagation the rest")
+    strides = config.strides or (source.cube[1], source.cube[1] // 2)
+    with Progress("strides", len(strides), alike=False) as progress:
+        for done, stride in enumerate(strides):
+            progress.show(done, f"cells of {stride}")
+            features = Features(config.entry, stride, batch=1)
+            stream = iter(features_of(frames, range(config.frames), size, source, features))
+            seconds, grids = zip(*(_timed(lambda stream=stream: next(stream), device) for _ in pixels), strict=True)
+            rows, columns = grids[0].shape[:2]
+            print(f"\n{size[0]}x{size[1]} pixels, cells of {stride}: grid {rows}x{columns}, {grids[0].shape[-1]} wide")
+            print(f"  features      {1 / _median(seconds):8.2f} frames/s")
+            step = _bench_propagation((rows, columns, grids[0].shape[-1]), config, settings, device)
+            print(
+                f"  the encoder   {_median(seconds) / (_median(seconds) + step):8.0%} of a frame, propagation the rest"
+            )
 
 
 def _bench_propagation(
