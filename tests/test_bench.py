@@ -17,7 +17,7 @@ from motionmae.models.classifier import Classifier
 from motionmae.models.weights import save
 from motionmae.presets import COMMANDS
 from motionmae.runtime import Runtime
-from motionmae.tasks.bench import parts
+from motionmae.tasks.bench import parts, whole
 from motionmae.tasks.pretrain import build
 
 CPU = Runtime(torch.device("cpu"), None)
@@ -49,8 +49,8 @@ def test_parts_are_those_of_a_whole_step_and_count_its_products():
     assert found["embedding"].flops == 2 * 2 * 2 * visible * pixels * 32  # no gradient goes on to the pixels
     assert found["heads"].flops == 3 * 2 * 2 * predicted * pixels * 24
     assert found["targets"].flops == 0
-    whole = parts.counted(lambda: objective(batch)["loss"].backward())
-    assert sum(part.flops for part in found.values()) == whole.flops
+    step = parts.counted(lambda: objective(batch)["loss"].backward())
+    assert sum(part.flops for part in found.values()) == step.flops
     assert all(part.seconds > 0 and part.moved > 0 and part.calls > 0 for part in found.values())
 
 
@@ -86,6 +86,12 @@ def test_a_whole_run_tells_its_speed_and_its_wait_for_data(capsys):
     told = capsys.readouterr().out
     assert "clips/s from files to gradients, 2 a step, 0 workers; data wait" in told
     assert "medians of 1 stretches of 1 steps" in told
+
+
+def test_a_whole_run_that_is_stopped_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(whole, "fit_videos", lambda *_: False)
+    assert cli.main(["bench", "run", "tiny", *SMALLER, "--run.device", "cpu"]) == 1
+    assert "motionmae: stopped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bench", ["embed", "evaluate"])

@@ -23,7 +23,8 @@ def run(config: BenchRun) -> None:
         once = replace(config.run, out=out, save_every=2 * steps, inspect_every=2 * steps)
         settings = replace(config, optim=replace(config.optim, steps=steps), run=once)
         with contextlib.redirect_stdout(io.StringIO()):
-            fit_videos(settings, find(config.data))
+            if not fit_videos(settings, find(config.data)):
+                raise KeyboardInterrupt
         lines = [json.loads(line) for line in (Path(out) / "metrics.jsonl").read_text().splitlines()]
     readings = [line for line in lines if "data_wait" in line][1:]
     speed, wait = (statistics.median(line[name] for line in readings) for name in ("clips_per_second", "data_wait"))
