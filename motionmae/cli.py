@@ -9,7 +9,8 @@ import atexit
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ from motionmae import __version__, completion, pages
 from motionmae.config import check
 from motionmae.config.idle import idle
 from motionmae.errors import MotionMAEError
+from motionmae.files import one_line, plain
 from motionmae.options import meant, spelled
 from motionmae.presets import COMMANDS
 from motionmae.progress import Progress, first
@@ -41,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"motionmae {command}, into {config.run.out}", flush=True)
             with Progress("loading", speak=first()):  # a busy machine takes long to import PyTorch
                 task = import_module(f"motionmae.tasks.{command}")
-            task.run(config)
+            with plainly():
+                task.run(config)
         sys.stdout.flush()  # so that a full disk or a closed pipe behind it is told, and not lost at exit
     except MotionMAEError as error:
         return ended(str(error), 2)
@@ -58,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def ended(sentence: str, code: int) -> int:
     """Say how the command ended, where anybody hears it; the exit code. What could not be shown is dropped."""
     with contextlib.suppress(OSError):
-        print(f"motionmae: {sentence}", file=sys.stderr, flush=True)
+        print(f"motionmae: {one_line(sentence)}", file=sys.stderr, flush=True)
     if not flushed():  # the interpreter would try again at its exit, with a traceback and an exit code of its own
         lost, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115
         with contextlib.suppress(OSError):
@@ -87,6 +90,32 @@ def hold_streams() -> None:
             setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
         with contextlib.suppress(AttributeError):  # a stand-in, as in tests and notebooks
             getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+class Plain:
+    """A stream whose text a terminal shows and does not obey; all else is the stream's own."""
+
+    def __init__(self, stream: Any):
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        self.stream.write(plain(text))
+        return len(text)
+
+
+@contextlib.contextmanager
+def plainly() -> Iterator[None]:
+    """Within it nothing that lies in a file, not even its name, is obeyed by the terminal that it is shown on."""
+    out, told = sys.stdout, warnings.formatwarning
+    sys.stdout = Plain(out)
+    warnings.formatwarning = lambda *about: plain(told(*about))
+    try:
+        yield
+    finally:
+        sys.stdout, warnings.formatwarning = out, told
 
 
 def parse(args: list[str]) -> tuple[str, Any]:

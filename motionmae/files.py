@@ -11,7 +11,9 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,11 +103,45 @@ def read_text(path: Name, errors: str = "strict") -> str:
 
 def read_json(path: Name) -> Any:
     """A small JSON file's content. Raises MotionMAEError for what is not one."""
-    text = read_text(path)
+    return parsed(read_text(path), os.fspath(path))
+
+
+def parsed(text: str | bytes, where: str) -> Any:
+    """The content of JSON that somebody else wrote. Raises MotionMAEError, naming `where`, for what is none, also where
+    it is nested too deep or has a number of too many digits."""
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise MotionMAEError(f"{os.fspath(path)}: is not readable as JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise MotionMAEError(f"{where}: is not readable as JSON ({str(error)[:200]})") from error
+
+
+def unpressed(path: Name) -> list[zipfile.ZipInfo]:
+    """What a zip file holds. Raises MotionMAEError where that is more than the file itself: neither PyTorch nor numpy
+    presses what they write, and a few bytes could become any number in memory."""
+    with zipfile.ZipFile(path) as file:
+        records = file.infolist()
+    told, size = sum(record.file_size for record in records), Path(path).stat().st_size
+    if told > size:
+        raise MotionMAEError(f"{os.fspath(path)}: says that it holds {told} bytes, in {size}")
+    return records
+
+
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys, or what turns a line's letters around; line ends and tabs are not among them."""
+
+
+def plain(text: str) -> str:
+    """Text of which a terminal obeys nothing: the names of files may hold anything.
+
+    >>> plain("a\x1b[2J.mp4")
+    'a\\\\x1b[2J.mp4'
+    """
+    return CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """The same in one line, whatever is in it."""
+    return plain(text.replace("\n", "\\n"))
 
 
 def remove(place: Path) -> None:

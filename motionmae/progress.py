@@ -17,6 +17,8 @@ from rich import progress as bars
 from rich.console import Console, RenderableType
 from rich.file_proxy import FileProxy
 
+from motionmae.files import one_line
+
 EVERY = 5.0
 """Seconds between two plain lines in the first minute, shorter than which work is silent."""
 LATER = 30.0
@@ -78,7 +80,7 @@ class Progress:
         else:
             when = f"{clock(spent)} so far"
         found, *rest = f"{self.what}{count}", when, *self.text.split("  ")
-        for part in filter(None, rest):
+        for part in map(one_line, filter(None, rest)):
             if len(found) + 2 + len(part) > wide:
                 break
             found += f"  {part}"

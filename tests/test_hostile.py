@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -204,3 +205,48 @@ def test_damaged_foreign_files_and_folders_are_refused(tmp_path):
         (tmp_path / "about.json").write_text(text)
         with pytest.raises(MotionMAEError, match=str(tmp_path)):
             motionmae.load(tmp_path)
+
+
+TOLD_OF_RUNS = {
+    "data is 'x'": {"data": "x"}, r"data is \[1\]": {"data": [1]}, "views is 5": {"views": 5},
+    "data.stride must be": {"data": {"stride": -4}}, "data.fps must be": {"data": {"fps": 1e-300}},
+    "mask.ratio must be": {"mask": {"ratio": 5.0}}, "classes are 5": {"classes": 5}, "classes are": {"classes": [1, 2]},
+    "views.clips must be": {"views": {"clips": 10**9}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", TOLD_OF_RUNS)
+def test_what_a_checkpoint_says_of_its_run_is_asked_as_a_user_is(tmp_path, reason):
+    tensors = load_file(good(tmp_path / "a.safetensors"))
+    config = {"model": TINY} | TOLD_OF_RUNS[reason]
+    stored.save_checked(tmp_path / "a.safetensors", tensors, {"config": json.dumps(config)})
+    assert re.search(reason, refused(tmp_path / "a.safetensors"))
+
+
+def test_options_of_other_versions_are_passed_over(tmp_path):
+    tensors = load_file(good(tmp_path / "a.safetensors"))
+    config = {"model": TINY, "data": {"stride": 3, "gone": 1}, "views": None}
+    stored.save_checked(tmp_path / "a.safetensors", tensors, {"config": json.dumps(config)})
+    assert motionmae.load(tmp_path / "a.safetensors").made_with["data"]["stride"] == 3
+
+
+def test_a_file_of_pytorch_that_was_pressed_is_refused_unread(tmp_path):
+    torch.save({"model": {"patch_embed.proj.weight": torch.zeros(4_000_000)}}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as file:
+        held = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as file:
+        for name, record in held.items():
+            file.writestr(name, record)
+    assert "says that it holds 16" in refused(tmp_path / "a.pth")
+
+
+class Zeros:
+    def __reduce__(self):
+        return bytearray, (600_000_000,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_asks_for_memory_gets_none(tmp_path, zipped):
+    held = {"model": {"patch_embed.proj.weight": torch.zeros(3)}, "args": Zeros()}
+    torch.save(held, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    assert "asks for memory" in refused(tmp_path / "a.pth")

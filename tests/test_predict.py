@@ -97,7 +97,7 @@ def test_windows_cover_the_video_and_see_their_own_frames(model, video, capsys):
     assert [(window.start, window.end) for window in overlapping] == spans
     assert overlapping[1].frames == windows.inside(Ten(), (Fraction(1), Fraction(3)), dense)
     for every, long, named in (("0s", "", "--every '0s'"), ("1s", "long", "--window 'long'")):
-        with pytest.raises(MotionMAEError, match=f"^{named}: expected seconds above 0"):
+        with pytest.raises(MotionMAEError, match=f"^{named}: expected seconds, 0.001 or more"):
             windows.spaced(Ten(), every, long, dense)
 
 

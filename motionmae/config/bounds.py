@@ -56,7 +56,7 @@ def _number(value: int | float) -> str:
 SEED = Bounds(0, 2**63 - 1)
 SHARE = Bounds(0, 1, above=True)
 """Of something, not nothing of it."""
-RATE = Bounds(0, 10_000, above=True)
+RATE = Bounds(0.001, 10_000)
 """Frames a second."""
 FRAMES = Bounds(1, 4096)
 PIXELS = Bounds(1, 16_384)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -21,13 +22,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from motionmae.errors import MotionMAEError
-from motionmae.files import write_text
+from motionmae.files import parsed, read_json, unpressed, write_text
 from motionmae.inference.embedding import Embedding, Row
 from motionmae.library.parts import joining
 from motionmae.stored import save as save_tensors
 
 ENDINGS = (".parquet", ".npz", ".safetensors", ".npy")
 COLUMNS = [column.name for column in fields(Row)]
+KINDS = dict.fromkeys(COLUMNS, (str,)) | {"start": (int, float), "end": (int, float), "frames": (list,)}
+"""What each column of a row holds."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ def open_parts(out: Path, about: dict[str, Any]) -> Path:
     folder, note = Path(f"{out}.parts"), Path(f"{out}.parts") / "about.json"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        there = json.loads(note.read_text()) if note.exists() else None
-    except ValueError:
+        there = read_json(note) if note.exists() else None
+    except MotionMAEError:
         there = {}
     if there is None:
         aside = note.with_name(f"{note.name}.{os.getpid()}")  # other jobs may begin in this very moment
@@ -143,18 +146,41 @@ def read_features(path: str | os.PathLike[str]) -> Embeddings:
     file = Path(path)
     if not file.is_file():
         raise MotionMAEError(f"{file}: there is no such table; motionmae embed makes one")
+    if file.suffix not in _READ:
+        raise MotionMAEError(f"{file}: is no table of motionmae embed ({', '.join(ENDINGS)})")
     try:
         found = _READ[file.suffix](file)
+        _check(found)
     except KeyError as error:
-        raise MotionMAEError(f"{file}: is no table of motionmae embed ({', '.join(ENDINGS)})") from error
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
-        raise MotionMAEError(f"{file}: cannot be read as a table of motionmae embed ({error})") from error
+        raise MotionMAEError(f"{file}: is no table of motionmae embed (it has no {error})") from error
+    except (OSError, ValueError, LookupError, TypeError, BadZipFile, MemoryError, SafetensorError) as error:
+        told = str(error) or type(error).__name__
+        raise MotionMAEError(f"{file}: cannot be read as a table of motionmae embed ({told[:300]})") from error
     seen = [at for at, row in enumerate(found.rows) if not row.reason]
     if len(seen) == len(found.rows):
         return found
     return replace(
         found, rows=[found.rows[at] for at in seen], vectors={n: value[seen] for n, value in found.vectors.items()}
     )
+
+
+def _row(number: int, values: dict[str, Any]) -> Row:
+    """A row as a file tells it. Raises ValueError, naming its number, for a value that is not of its column's kind."""
+    for name, kind in KINDS.items():
+        if name in values and type(values[name]) not in kind:
+            raise ValueError(f"row {number} has {values[name]!r:.80} for {name!r}")
+    if any(type(frame) is not int for frame in values["frames"]):
+        raise ValueError(f"row {number} has frames that are no numbers")
+    return Row(**values)
+
+
+def _check(found: Embeddings) -> None:
+    """Raise ValueError where not every row has a vector of numbers in every layer."""
+    if not found.vectors:
+        raise ValueError("it has no vectors")
+    for layer, value in found.vectors.items():
+        if value.dtype.kind != "f" or value.ndim < 2 or not value[:1].size or len(value) != len(found.rows):
+            raise ValueError(f"layer {layer}: {value.dtype} of shape {value.shape} for {len(found.rows)} rows")
 
 
 def _shapes(folder: Path, count: int) -> tuple[dict[int, tuple[tuple[int, ...], np.dtype]], list[Row]]:
@@ -251,9 +277,10 @@ def _read_parquet(path: Path) -> Embeddings:
         table = arrow.parquet.read_table(str(path))
     except arrow.ArrowException as error:
         raise ValueError(str(error).splitlines()[0]) from error
-    about = json.loads((table.schema.metadata or {})[b"motionmae"])
+    about = parsed((table.schema.metadata or {})[b"motionmae"], "what it says of itself")
     columns = {name: table[name].to_pylist() for name in COLUMNS}
-    rows = [Row(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+    cells = enumerate(zip(*columns.values(), strict=True), 1)
+    rows = [_row(number, dict(zip(columns, values, strict=True))) for number, values in cells]
     vectors = {}
     for name in table.column_names:
         if name.startswith("vector"):
@@ -263,25 +290,26 @@ def _read_parquet(path: Path) -> Embeddings:
 
 
 def _read_npz(path: Path) -> Embeddings:
-    with np.load(path, allow_pickle=False) as content:
-        found = json.loads(str(content["features"]))
+    unpressed(path)
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+        found = parsed(str(content["features"]), "what it says of itself")
         vectors = {name: content[name] for name in content.files if name.startswith("vector")}
     return _features(found, vectors)
 
 
 def _read_safetensors(path: Path) -> Embeddings:
     with safe_open(str(path), "np") as content:
-        found = json.loads((content.metadata() or {})["features"])
+        found = parsed((content.metadata() or {})["features"], "what it says of itself")
         return _features(found, {name: content.get_tensor(name) for name in content.keys()})  # noqa: SIM118
 
 
 def _read_npy(path: Path) -> Embeddings:
-    found = json.loads(rows_beside(path).read_text())
+    found = read_json(rows_beside(path))
     return _features(found, {"vector": np.load(path, mmap_mode="r", allow_pickle=False)})
 
 
 def _features(found: dict[str, Any], vectors: dict[str, np.ndarray]) -> Embeddings:
-    about, rows = found["about"], [Row(**row) for row in found["rows"]]
+    about, rows = found["about"], [_row(number, row) for number, row in enumerate(found["rows"], 1)]
     return Embeddings(about, rows, {_layer(name, about): value for name, value in vectors.items()})
 
 

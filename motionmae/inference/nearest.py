@@ -24,10 +24,14 @@ def mean_of(vectors: Shaped[np.ndarray, "n ..."]) -> Float[Tensor, " d"]:
 
 
 def blocks(vectors: Shaped[np.ndarray, "n ..."]) -> Iterator[tuple[int, Float[Tensor, "b d"]]]:
-    """BLOCK rows at a time, flat, in float32, each with the number of its first row."""
+    """BLOCK rows at a time, flat, in float32, each with the number of its first row. Raises MotionMAEError for a row
+    that is not of finite numbers: whatever it is compared with would be neither like nor unlike."""
     for at in range(0, len(vectors), BLOCK):
-        part = np.array(vectors[at : at + BLOCK], dtype=np.float32)
-        yield at, torch.from_numpy(part).flatten(1)
+        part = torch.from_numpy(np.array(vectors[at : at + BLOCK], dtype=np.float32)).flatten(1)
+        bad = (~part.isfinite().all(1)).nonzero()
+        if len(bad):
+            raise MotionMAEError(f"row {at + bad[0].item() + 1} of the table holds numbers that are not finite")
+        yield at, part
 
 
 def unit(rows: Float[Tensor, "n d"], mean: Float[Tensor, " d"] | None) -> Float[Tensor, "n d"]:

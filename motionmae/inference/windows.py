@@ -5,6 +5,7 @@ Its one rule: every frame of every video belongs to some clip, however long, sho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +19,8 @@ from motionmae.errors import MotionMAEError
 from motionmae.inference.views import View
 from motionmae.video.frames import Frames
 
+LEAST = Fraction(1, 1000)
+"""Seconds that two windows are apart: no video has more frames."""
 Span = tuple[Fraction, Fraction]
 """From when to when, in seconds from the first frame's start."""
 
@@ -32,13 +35,14 @@ class Window:
 
 
 def parse_seconds(text: str, option: str) -> Fraction:
-    """Seconds from words such as 1s, 0.5s or 2. Raises MotionMAEError, naming the option."""
+    """Seconds from words such as 1s, 0.5s or 2, LEAST and more. Raises MotionMAEError, naming the option."""
+    words = text.strip().removesuffix("s")
     try:
-        value = Fraction(text.strip().removesuffix("s"))
+        value = Fraction(words) if re.fullmatch(r"[\d./]{1,20}", words) else Fraction(0)
     except (ValueError, ZeroDivisionError):
         value = Fraction(0)
-    if value <= 0:
-        raise MotionMAEError(f"{option} {text!r}: expected seconds above 0, such as 1s or 0.5")
+    if value < LEAST:
+        raise MotionMAEError(f"{option} {text!r}: expected seconds, {float(LEAST)} or more, such as 1s or 0.5")
     return value
 
 

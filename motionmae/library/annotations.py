@@ -5,13 +5,12 @@ Its one rule: whether a video is there is not asked here, but where only that te
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
 
 from motionmae.errors import MotionMAEError
-from motionmae.files import read_text
+from motionmae.files import parsed, read_text
 from motionmae.library import tables
 from motionmae.library.scan import promises
 from motionmae.video import remote
@@ -66,18 +65,21 @@ def _named(path: str, text: str, split: str) -> list[Row]:
 
 def _kinetics(path: str, text: str, split: str) -> list[Row]:
     """Kinetics' annotations (Kay et al., 2017, arXiv 1705.06950): files are named by id, first and last second."""
-    rows = [row for _, row in of_split(path, text, split)]
-    return [
-        (f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}.mp4", row.get("label") or "")
-        for row in rows
-    ]
+    found = []
+    for at, row in of_split(path, text, split):
+        try:
+            first, last = int(row["time_start"]), int(row["time_end"])
+        except (KeyError, ValueError) as error:
+            raise MotionMAEError(f"{path}: line {at} does not say from when to when ({error})") from error
+        found.append((f"{row['youtube_id']}_{first:06d}_{last:06d}.mp4", row.get("label") or ""))
+    return found
 
 
 def _json(path: str, text: str, split: str) -> list[Row]:
     """Something-Something V2 (Goyal et al., 2017, arXiv 1706.04261), a list, its class the template without brackets;
     or Kinetics as JSON, an object of videos by their YouTube id."""
+    found = parsed(text, path)
     try:
-        found = json.loads(text)
         if isinstance(found, dict):
             rows = [(name, about, about["annotations"]) for name, about in found.items()]
             return [
@@ -87,7 +89,7 @@ def _json(path: str, text: str, split: str) -> list[Row]:
                 if not split or about.get("subset", split) == split
             ]
         return [(f"{row['id']}.webm", _plain(row.get("template") or row.get("label") or "")) for row in found]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise MotionMAEError(
             f"{path}: not a list of objects with an 'id', nor Kinetics' object of annotations ({error!r})"
         ) from error

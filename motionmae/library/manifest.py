@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import MISSING, Field, asdict, dataclass, fields
 from fractions import Fraction
@@ -83,8 +84,7 @@ def read_manifest(path: str | os.PathLike[str], home: str = "") -> list[Entry]:
     path = os.fspath(path)
     try:
         if path.endswith(".parquet"):
-            with remote.open_file(path) as file:
-                rows = list(enumerate(_pyarrow(path)[1].read_table(file).to_pylist(), 1))
+            rows = list(enumerate(_table(path), 1))
         else:
             rows = lines(path, _text(path), ("path", "status"))
     except (OSError, UnicodeError) as error:
@@ -101,6 +101,22 @@ def is_manifest(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a manifest: Parquet, or a table with the columns `path` and `status`."""
     path = os.fspath(path)
     return path.endswith(".parquet") or {"path", "status"} <= set(header(_text(path))[0])
+
+
+def _table(path: str) -> list[dict[str, Any]]:
+    """The rows of a Parquet file, of the columns that are known. Raises MotionMAEError."""
+    arrow, parquet = _pyarrow(path)
+    try:
+        with remote.open_file(path) as file:
+            opened, size = parquet.ParquetFile(file), remote.about(path).size
+            names = [item.name for item in fields(Entry) if item.name in opened.schema_arrow.names]
+            if lacking := {"path", "status"}.difference(names):
+                raise MotionMAEError(f"{path}: is no manifest: it has no column {min(lacking)!r}")
+            if opened.metadata.num_rows > size:  # the same row over and over: no manifest says so
+                raise MotionMAEError(f"{path}: says that it has {opened.metadata.num_rows} rows in {size} bytes")
+            return opened.read(names).to_pylist()
+    except arrow.ArrowException as error:
+        raise MotionMAEError(f"{path}: cannot be read as a manifest ({str(error).splitlines()[0]})") from error
 
 
 def _text(path: str) -> str:
@@ -138,10 +154,16 @@ def _read(kind: str, value: Any) -> Any:
     if kind == "bool":
         return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}[text.lower()]
     if kind == "int":
-        if not (number := Fraction(text)).denominator == 1:
+        if not (number := _fraction(text)).denominator == 1:
             raise ValueError(text)
         return int(number)
-    return Fraction(text) if kind == "Fraction" else float(text)
+    return _fraction(text) if kind == "Fraction" else float(text)
+
+
+def _fraction(text: str) -> Fraction:
+    if re.search(r"e[+-]?\d{3}", text.lower()):  # 1e999999999 would be written out, digit by digit
+        raise ValueError(text)
+    return Fraction(text)
 
 
 def _pyarrow(path: str) -> tuple[Any, Any]:

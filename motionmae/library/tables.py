@@ -19,7 +19,10 @@ def header(text: str) -> tuple[list[str], str]:
     """The names of a table's columns in small letters, and what parts them: the separator that parts most."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     first = first.replace("\0", "")  # which Python 3.10 refuses; whoever reads on says what is wrong with the line
-    parted = {mark: next(csv.reader([first], delimiter=mark), []) for mark in SEPARATORS}
+    try:
+        parted = {mark: next(csv.reader([first], delimiter=mark), []) for mark in SEPARATORS}
+    except csv.Error:  # a field that is longer than any in a table
+        return [], SEPARATORS[0]
     mark = max(SEPARATORS, key=lambda mark: len(parted[mark]))
     return [name.strip().lower() for name in parted[mark]], mark
 

@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from motionmae.errors import MotionMAEError
-from motionmae.files import read_json, replacing, write_text
+from motionmae.files import parsed, read_json, replacing, write_text
 from motionmae.library.manifest import Entry
 from motionmae.library.scan import promises
 from motionmae.video import origin
 
 INDEX = "index.json"
 """Beside the shards: what is in each, so that they need not be fetched to know."""
+LABELS = (".json", ".cls", ".txt")
+"""How the names of files end that tell a video's class."""
+LONGEST = 1 << 20
+"""Bytes that such a file may have."""
 
 
 def pack(entries: Sequence[Entry], folder: str, count: int) -> int:
@@ -68,10 +72,10 @@ def distant(path: str, folder: str, most: float) -> list[tuple[str, str]]:
     wanted = origin.addresses(path)
     text = origin.text_beside(wanted[0], INDEX)
     try:
-        index = json.loads(text) if text else {}
+        index = parsed(text, INDEX) if text else {}
         sizes = [about["bytes"] for about in index.values()]
         rows = [row for address in wanted for row in _distant(address, origin.place_of(address, folder, most), index)]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise MotionMAEError(f"{path}: the {INDEX} beside the shards is not one ({error!r})") from error
     needed = 2 * origin.WINDOW * max(sizes, default=0)
     if sum(sizes) > most and needed > most:
@@ -125,18 +129,20 @@ def listing(file: str) -> list[tuple[str, int, int, str]]:
         with tarfile.open(file, "r:") as tar:
             for member in tar:
                 stem, ending = os.path.splitext(member.name)
+                if member.issparse() or (ending in LABELS and member.size > LONGEST):
+                    raise ValueError(f"{member.name} says that it holds {member.size} bytes")  # which are not there
                 if member.isfile() and promises(member.name):
                     videos[stem] = (member.name, member.offset_data, member.size)
-                elif member.isfile() and ending in (".json", ".cls", ".txt"):
+                elif member.isfile() and ending in LABELS:
                     content = tar.extractfile(member)
-                    labels[stem] = _label(ending, content.read() if content else b"")
+                    labels[stem] = _label(member.name, ending, content.read() if content else b"")
     except (OSError, tarfile.TarError, ValueError) as error:
         raise MotionMAEError(f"{file}: cannot be read as a tar shard ({error})") from error
     return [(*video, labels.get(stem, "")) for stem, video in videos.items()]
 
 
-def _label(ending: str, content: bytes) -> str:
+def _label(name: str, ending: str, content: bytes) -> str:
     if ending == ".json":
-        about = json.loads(content)
+        about = parsed(content, name)
         return str(about.get("label", about.get("cls", ""))) if isinstance(about, dict) else ""
     return content.decode().strip()

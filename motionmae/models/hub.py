@@ -16,6 +16,12 @@ BOXED = {"tiny": Path(__file__).parent.parent / "assets" / "tiny.safetensors"}
 WANTED = ("*.safetensors", "*.json", "*.bin", "*.pth", "*.pt")
 
 
+def named(path: str) -> str:
+    """How a model is named to whoever comes later, from anywhere: a word of BOXED and an address as they are."""
+    own = path.startswith(SCHEME) or (path in BOXED and not os.path.exists(path))
+    return path if own else os.path.abspath(path)
+
+
 def local(path: str | os.PathLike[str]) -> Path:
     """The path itself; for a word of BOXED, where no such path exists, the file in the package; and for `hf://USER/NAME`
     or `hf://USER/NAME@REVISION` where the fetched files lie.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -19,8 +19,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from motionmae import stored
-from motionmae.config import Model, check, from_dict
+from motionmae.config import Data, Loss, Mask, Model, Optim, Target, Viewing, check, from_dict
 from motionmae.errors import MotionMAEError
+from motionmae.files import parsed
 from motionmae.models import hub
 from motionmae.models.autoencoder import HEADS, MotionMAE
 from motionmae.models.encoder import VideoEncoder
@@ -34,6 +35,10 @@ MOST = 2**28
 """Numbers that a table of positions may have: what the config alone asks for, without a tensor in the file."""
 
 
+SECTIONS: dict[str, type] = {
+    "data": Data, "views": Viewing, "mask": Mask, "target": Target, "loss": Loss, "optim": Optim,
+}  # fmt: skip
+"""Of a run's config: what is read from a checkpoint again."""
 CUTTING = ("clips", "crops", "sampling", "stride", "fps", "short", "frames", "size")
 """What a saved encoder keeps of the run that made it: how clips are cut from a video."""
 
@@ -187,8 +192,9 @@ def _ours(file: Path) -> Checkpoint:
     opened = stored.Stored(file)
     if "config" not in opened.about:
         raise MotionMAEError(f"{file}: is not a checkpoint of this project: its metadata has no config")
-    config = json.loads(opened.about["config"])
+    config = parsed(opened.about["config"], "its config")
     model = from_dict(Model, config["model"])
+    _check_run(config)
     wanted = [name for name in opened.shapes if not name.startswith(("optimizer/", "scaler/"))]
     names: dict[str, str] = {}
     for part in ("", "model/", "average/"):
@@ -200,6 +206,22 @@ def _ours(file: Path) -> Checkpoint:
     found.state.update({ours: opened.tensor(name) for ours, name in names.items()})
     _finite(found.state, file)
     return found
+
+
+def _check_run(config: dict[str, Any]) -> None:
+    """Raise MotionMAEError where what a checkpoint tells of its run could not have been asked of one.
+
+    Options that have gone since, or are yet to come, are passed over: earlier and later versions have them.
+    """
+    for section, kind in SECTIONS.items():
+        told = config.get(section)
+        if told is not None and not isinstance(told, dict):
+            raise MotionMAEError(f"its {section} is {told!r:.80}, not a section of options")
+        known = {field.name for field in fields(kind)} & (told or {}).keys()
+        check(from_dict(kind, {name: told[name] for name in known}) if told else kind(), section)
+    names = config.get("classes") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise MotionMAEError(f"its classes are {names!r:.80}, not a list of names")
 
 
 def _targets(model: Model, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:

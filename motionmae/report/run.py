@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from markupsafe import Markup
 from motionmae import provenance
 from motionmae.config import flat
 from motionmae.errors import MotionMAEError
-from motionmae.files import read_json, read_text
+from motionmae.files import parsed, read_json, read_text
 from motionmae.report import page
 from motionmae.report.page import Finding
 from motionmae.report.pictures import CAPTIONS
@@ -23,6 +24,8 @@ from motionmae.report.verdict import findings
 TRIVIAL = {"appearance": "trivial: predict the mean patch", "motion": "trivial: predict zero motion"}
 OWN = ("run.", "data.path", "data.root", "data.test", "data.workers", "data.prefetch", "data.cache", "seed")
 """Options that every run has of its own: no difference from a preset."""
+MOST_NAMES = 1000
+"""Quantities that a run may have readings of."""
 PICTURES = 1_200_000
 """Bytes of pictures, at most, in a page."""
 
@@ -32,22 +35,47 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     file = folder / "metrics.jsonl"
     if not file.is_file():
         raise MotionMAEError(f"{folder}: is not a run folder: it has no metrics.jsonl")
-    found = []
+    found, names = [], set[str]()
     for line in read_text(file, "replace").splitlines():
         try:
-            reading = json.loads(line)
-        except ValueError:
+            reading = parsed(line, str(file))
+        except MotionMAEError:
             continue
-        if isinstance(reading, dict) and isinstance(reading.get("step"), int):
-            found.append(reading)
+        if isinstance(reading, dict) and _is_number(reading.get("step")) and isinstance(reading["step"], int):
+            found.append({name: value for name, value in reading.items() if _is_number(value)})
+            names |= found[-1].keys()
+            if len(names) > MOST_NAMES:
+                raise MotionMAEError(f"{file}: has readings of more than {MOST_NAMES} quantities")
     return found
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a reading is one: what a float holds, also where it is not finite."""
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The run's config, empty where there is none."""
     file = folder / "config.json"
-    found = read_json(file) if file.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    return sections(read_json(file), str(file)) if file.is_file() else {}
+
+
+def sections(found: Any, where: str) -> dict[str, Any]:
+    """A run's config as somebody else wrote it. Raises MotionMAEError, naming `where`, where it is none: a section of
+    it is not a section, or a length of the run is not a number."""
+    try:
+        flat(found)
+    except RecursionError as error:
+        raise MotionMAEError(f"{where}: is nested too deep for a config") from error
+    if not isinstance(found, dict):
+        return {}
+    for name in ("optim", "data", "loss"):
+        if not isinstance(found.get(name) or {}, dict):
+            raise MotionMAEError(f"{where}: its {name} is {found[name]!r:.80}, not a section of options")
+    for name in ("batch", "steps"):
+        if not _is_number((found.get("optim") or {}).get(name) or 0):
+            raise MotionMAEError(f"{where}: its optim.{name} is {found['optim'][name]!r:.80}, not a number")
+    return found
 
 
 def read_log(folder: Path) -> str:
@@ -66,6 +94,7 @@ def about(folder: Path, presets: Mapping[str, Any]) -> dict[str, str]:
     config, metrics, log = read_config(folder), read_metrics(folder), read_log(folder)
     file = folder / "provenance.json"
     own = read_json(file) if file.is_file() else {}
+    own = own if isinstance(own, dict) else {}
     told = {name: str(own.get(name, "not recorded")) for name in ("command", "version", "hardware")} | {"after": ""}
     if made := re.search(r"^(\S+ \S+):\d\d  ", log):
         told["made"] = made[1]
@@ -87,10 +116,10 @@ def trained(metrics: list[dict[str, Any]], config: Mapping[str, Any]) -> float:
     """Seconds of training, without inspections and saves: the readings' clips over their rates; 0 if not known."""
     batch, seconds, before = (config.get("optim") or {}).get("batch", 0), 0.0, 0
     for line in metrics:
-        if line.get("clips_per_second"):
+        if line.get("clips_per_second", 0) > 0:
             seconds += (line["step"] - before) * batch / line["clips_per_second"]
             before = line["step"]
-    return seconds
+    return seconds if math.isfinite(seconds) else 0.0
 
 
 def options(config: Any) -> dict[str, str]:
@@ -140,7 +169,7 @@ def growth(folder: Path, most: int = PICTURES) -> Markup:
 
     Empty where there is none. `most` is their size in bytes, a third of which is what text makes larger.
     """
-    files = sorted(folder.glob("pictures/step-*.webp"))
+    files = sorted(file for file in folder.glob("pictures/step-*.webp") if file.stem[5:].isdecimal())
     if not files:
         return Markup()
     total = sum(file.stat().st_size for file in files) * 4 // 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import comparing
-from motionmae.files import read_text, write_text
+from motionmae.files import read_json, read_text, write_text
 from motionmae.grids import GRIDS, Grid
 from motionmae.report import page
 from motionmae.report.page import Finding
@@ -48,14 +47,14 @@ def read(results: Path, arms: Sequence[str]) -> Figures:
     for arm in arms:
         for file in sorted(results.glob(f"{arm}-*.json")):
             if (seed := re.fullmatch(rf"{re.escape(arm)}-(\d+)", file.stem)) is not None:
-                found.setdefault(arm, {})[int(seed[1])] = json.loads(read_text(file))
+                found.setdefault(arm, {})[int(seed[1])] = read_json(file)
     return found
 
 
 def steps(results: Path) -> dict[str, float]:
     """What a step of each arm costs over one of appearance alone, where it was timed."""
     file = results / "steps.json"
-    return json.loads(read_text(file)) if file.exists() else {}
+    return read_json(file) if file.exists() else {}
 
 
 def renew(file: Path, mark: str, told: str) -> None:

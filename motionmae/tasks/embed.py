@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import quote
@@ -20,6 +19,7 @@ from motionmae.library import cluster
 from motionmae.library.parts import parse_share
 from motionmae.library.processes import Failure
 from motionmae.library.sources import Videos, collect
+from motionmae.models import hub
 from motionmae.models.encoder import VideoEncoder
 from motionmae.progress import Progress, then
 from motionmae.runtime import Runtime
@@ -46,7 +46,7 @@ def run(config: Embed) -> None:
         videos = collect(config.videos)
         about = {
             "model": fingerprint(encoder),
-            "path": os.path.abspath(config.model),
+            "path": hub.named(config.model),
             "heads": config.heads,
             **asdict(layout),
             "layers": list(layout.layers),

@@ -9,8 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 
-from rich.console import Console
-
 from motionmae.config import Data, Prepare, check
 from motionmae.data.sampling import dense
 from motionmae.errors import MotionMAEError
@@ -42,15 +40,15 @@ def run(config: Prepare) -> None:
     work = jobs(found.paths, found.labels, config.out, **how)
     every, work = len(work), [job for job in work if mine.has(os.path.relpath(job.target, config.out))]
     _same_settings(config)
-    console, entries, failed = Console(), [], 0
-    console.print(found.told(), highlight=False)
+    entries, failed = [], 0
+    print(found.told())
     before = sum(done(job) for job in work)
     workers = min(config.workers or available(), len(work))
     with Progress("videos prepared", len(work)) as progress:
         for job, result in each_by(config.spread)(prepare, work, workers, seconds_for):
             if isinstance(result, Failure):
                 reason = result.reason if job.source in result.reason else f"{job.source}: {result.reason}"
-                console.print(f"not prepared: {reason}", highlight=False, markup=False, soft_wrap=True)
+                print(f"not prepared: {reason}")
                 failed += 1
             else:
                 entries.append(result)
@@ -60,25 +58,22 @@ def run(config: Prepare) -> None:
     entries.sort(key=lambda entry: entry.path)
     made = parts.Manifest(manifest, mine)
     made.keep(entries, True)
-    console.print(
-        f"{len(entries) - before} prepared, {before} were there, {failed} failed: {config.out}/manifest.csv",
-        soft_wrap=True,
-    )
+    print(f"{len(entries) - before} prepared, {before} were there, {failed} failed: {config.out}/manifest.csv")
     if entries:
-        gained(console, work, entries)
+        gained(work, entries)
     if mine.jobs > 1:
         if left := made.lacking():
-            console.print(f"{left} of {mine.jobs} parts are not there yet", highlight=False)
+            print(f"{left} of {mine.jobs} parts are not there yet")
             return
         entries = made.join()
     remove(parts.parts_beside(manifest))
     if config.shard:
         count = tars.pack(entries, os.path.join(config.out, "shards"), config.shard)
-        console.print(f"{count} shards: {config.out}/shards", soft_wrap=True)
+        print(f"{count} shards: {config.out}/shards")
     then(f"motionmae pretrain small --data.path {quote(f'{config.out}/shards' if config.shard else str(manifest))}")
 
 
-def gained(console: Console, work: Sequence[Job], entries: Sequence[Entry]) -> None:
+def gained(work: Sequence[Job], entries: Sequence[Entry]) -> None:
     """Measure reads of some originals and their targets, and say the ratio."""
     made = {entry.path for entry in entries}
     sample = [job for job in work if job.target in made][:: max(1, len(made) // SAMPLED)][:SAMPLED]
@@ -86,11 +81,9 @@ def gained(console: Console, work: Sequence[Job], entries: Sequence[Entry]) -> N
     sizes = [
         sum(_size(getattr(job, name)) for job in work if job.target in made) / 1e6 for name in ("source", "target")
     ]
-    console.print(
+    print(
         f"a clip of 16 frames in {slow * 1e3:.0f} ms before, {fast * 1e3:.0f} ms now: {slow / fast:.1f}x faster; "
-        f"{sizes[0]:.1f} MB before, {sizes[1]:.1f} MB now",
-        highlight=False,
-        soft_wrap=True,
+        f"{sizes[0]:.1f} MB before, {sizes[1]:.1f} MB now"
     )
 
 

@@ -11,10 +11,11 @@ from shlex import quote
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from motionmae.config import Data, Scan, check
 from motionmae.errors import MotionMAEError
-from motionmae.files import remove
+from motionmae.files import one_line, remove
 from motionmae.library import parts
 from motionmae.library.cluster import each_by
 from motionmae.library.manifest import Entry
@@ -41,7 +42,7 @@ def run(config: Scan) -> None:
         folder = remote.root(folder)
     made = parts.Manifest(out, mine, folder if folder != config.folder else "")
     labels, listed = _labels(config) if config.labels else ({}, [])
-    console, entries, others = Console(), [], 0
+    console, entries, others = Console(color_system=None), [], 0
     whole, written = False, time.monotonic()
     try:
         for entry in _examined(replace(config, folder=folder), made):
@@ -59,7 +60,7 @@ def run(config: Scan) -> None:
             made.keep(entries, whole)
     if mine.jobs > 1:
         if left := made.lacking():
-            console.print(f"{len(entries)} videos; {left} of {mine.jobs} parts are not there yet", highlight=False)
+            print(f"{len(entries)} videos; {left} of {mine.jobs} parts are not there yet")
             return
         entries = made.join()
     if not entries:
@@ -93,15 +94,19 @@ def show(console: Console, out: str, entries: Sequence[Entry], others: int) -> N
     """The summary: what can be used, what cannot and why, and what is worth knowing."""
     usable = [entry for entry in entries if entry.usable]
     hours = sum(entry.duration for entry in usable) / 3600
-    table = Table("videos", "what", "for instance", title=out, title_justify="left")
-    table.add_row(str(len(usable)), f"[green]usable[/]: {hours:.2f} hours, {sum(e.frames for e in usable)} frames", "")
+    table = Table("videos", "what", "for instance", title=Text(one_line(out)), title_justify="left")
+
+    def add(count: int, what: str, example: str) -> None:
+        table.add_row(str(count), *(Text(one_line(words)) for words in (what, os.path.basename(example))))
+
+    add(len(usable), f"usable: {hours:.2f} hours, {sum(e.frames for e in usable)} frames", "")
     for reason, count in Counter(_kind(entry.status) for entry in entries if not entry.usable).most_common():
         example = next(entry.path for entry in entries if _kind(entry.status) == reason)
-        table.add_row(str(count), f"[red]quarantined[/]: {reason}", os.path.basename(example))
+        add(count, f"quarantined: {reason}", example)
     for text, example in _notes(usable):
-        table.add_row(*text, os.path.basename(example))
+        add(*text, example)
     if others:
-        table.add_row(str(others), "other files, neither videos nor listed", "")
+        add(others, "other files, neither videos nor listed", "")
     console.print(table, soft_wrap=not console.is_terminal)
 
 
@@ -110,7 +115,7 @@ def _kind(status: str) -> str:
     return status.split(":")[0] if status.startswith(("truncated", "undecodable")) else status
 
 
-def _notes(usable: Sequence[Entry]) -> list[tuple[tuple[str, str], str]]:
+def _notes(usable: Sequence[Entry]) -> list[tuple[tuple[int, str], str]]:
     """What is worth knowing of the usable videos: how many, what, and one of them."""
     copies = Counter(entry.hash for entry in usable if entry.hash)
     seen: set[str] = set()
@@ -123,5 +128,5 @@ def _notes(usable: Sequence[Entry]) -> list[tuple[tuple[str, str], str]]:
         ([e for e in usable if e.frames < 16], "shorter than 16 frames"),
     ]
     kinds = Counter(entry.label for entry in usable if entry.label)
-    notes = [((str(len(group)), text), group[0].path) for group, text in groups if group]
-    return notes + ([((str(sum(kinds.values())), f"in {len(kinds)} folders, taken for classes"), "")] if kinds else [])
+    notes = [((len(group), text), group[0].path) for group, text in groups if group]
+    return notes + ([((sum(kinds.values()), f"in {len(kinds)} folders, taken for classes"), "")] if kinds else [])

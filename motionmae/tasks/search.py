@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from motionmae import files, runtime
-from motionmae.config import Search, Viewing, check, from_dict
+from motionmae.config import Embed, Search, Viewing, check, from_dict
 from motionmae.errors import MotionMAEError
+from motionmae.files import one_line
 from motionmae.inference.embedding import Layout, Row, attend, checked, fingerprint, stream
 from motionmae.inference.features import Embeddings, read_features
 from motionmae.inference.nearest import duplicates, mean_of, nearest
 from motionmae.inference.views import settle
+from motionmae.models import hub
 from motionmae.models.weights import load
 from motionmae.progress import then
 from motionmae.report.gallery import Shown, write_gallery
@@ -105,21 +107,41 @@ def embedded(table: Embeddings, name: str, config: Search, here: Runtime) -> Flo
     """The vectors of a file, made as those of the table were."""
     if not os.path.exists(name):
         raise MotionMAEError(f"{name}: there is no such file, and no video of that name in {config.features}")
-    about = table.about
-    encoder = load(config.model or about["path"], heads=about.get("heads"))
-    if fingerprint(encoder) != about["model"]:
-        raise MotionMAEError(
-            f"{config.model or about['path']}: is not the encoder that made {config.features}; --model names that one"
-        )
-    if about["pool"] == "attentive":
-        attend(encoder, config.model or about["path"])
+    made = made_by(table, config)
+    encoder = load(made.model, heads=made.heads)
+    if fingerprint(encoder) != table.about.get("model"):
+        raise MotionMAEError(f"{made.model}: is not the encoder that made {config.features}; --model names that one")
+    if made.pool == "attentive":
+        attend(encoder, made.model)
     layer = max(table.vectors) if config.layer is None else config.layer
-    view = settle(from_dict(Viewing, about["views"]), {}, encoder.config)
-    layout = checked(encoder, Layout(about["every"], about["window"], about["pool"], (layer,), view))
+    view = settle(made.views, {}, encoder.config)
+    layout = checked(encoder, Layout(made.every, made.window, made.pool, (layer,), view))
     _, found = next(stream(encoder.to(here.device), [Path(name)], layout, config.compute, here))
     if found.reason:
         raise VideoError(name, found.reason)
-    return found.vectors[layer].flatten(1)
+    query, wide = found.vectors[layer].flatten(1), table.vectors[layer][0].size
+    if query.shape[1] != wide:
+        raise MotionMAEError(
+            f"{config.features}: its rows have {wide} numbers, what it says of itself makes {query.shape[1]}"
+        )
+    return query
+
+
+def made_by(table: Embeddings, config: Search) -> Embed:
+    """How the table was made, by its own words, which are asked as a user's are; the model is what `config` names, or
+    a file on this machine: no table names an address."""
+    about = table.about
+    try:
+        made = Embed(
+            model=about["path"], every=about["every"], window=about["window"], pool=about["pool"],
+            heads=about["heads"], views=from_dict(Viewing, about["views"]),
+        )  # fmt: skip
+        check(made)
+    except (KeyError, TypeError, MotionMAEError) as error:
+        raise MotionMAEError(f"{config.features}: does not say how it was made ({error})") from error
+    if not config.model and made.model.startswith(hub.SCHEME):
+        raise MotionMAEError(f"{config.features}: was made by {made.model}: only you name an address, as --model")
+    return replace(made, model=config.model or made.model)
 
 
 def near_duplicates(
@@ -142,7 +164,7 @@ def in_words(hit: Hit) -> str:
     """One hit in words."""
     row = hit.row
     label = f"  {row.label}" if row.label else ""
-    return f"{hit.score:.3f}  {row.video}  {row.start:.1f} to {row.end:.1f} s{label}"
+    return one_line(f"{hit.score:.3f}  {row.video}  {row.start:.1f} to {row.end:.1f} s{label}")
 
 
 def told(found: dict[str, list[Hit]]) -> str:

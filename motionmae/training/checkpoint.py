@@ -114,7 +114,7 @@ def restore(folder: Path, state: State, runtime: Runtime) -> tuple[int, dict[str
     else:
         tensors, about = content or _read(file)
     _fill(state, tensors, file)
-    return step_of(file), json.loads(about.get("plan", "{}"))
+    return step_of(file), files.parsed(about.get("plan", "{}"), f"{file}: its plan")
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, tuple[dict[str, Tensor], dict[str, str]] | None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from motionmae.errors import MotionMAEError
+from motionmae.files import unpressed
 
 NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Of transformers' weights in a folder, whole or an index of parts; the first that is there is taken."""
@@ -83,6 +85,7 @@ def _parts(index: Path) -> dict[str, Tensor]:
 
 def _unpickled(path: Path) -> Mapping[str, Any]:
     """A file of PyTorch, of which nothing but tensors, plain values and a Namespace is made."""
+    _grown(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -93,6 +96,19 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise MotionMAEError(f"{path}: is not a checkpoint: it holds a {type(content).__name__}")
     return content
+
+
+def _grown(path: Path) -> None:
+    """Refuse a file that is larger in memory than on the disk: one that was pressed, as PyTorch presses nothing, and a
+    pickle that makes an empty array of any length, which PyTorch allows."""
+    if zipfile.is_zipfile(path):
+        records = unpressed(path)
+        with zipfile.ZipFile(path) as file:
+            pickles = [file.read(record) for record in records if record.filename.endswith(".pkl")]
+    else:
+        pickles = [path.read_bytes()]
+    if any(b"bytearray" in content for content in pickles):
+        raise MotionMAEError(f"{path}: holds more than tensors and is not read (it asks for memory)")
 
 
 def _whole(path: Path, tensors: dict[str, Tensor]) -> None:
