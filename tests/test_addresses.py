@@ -21,7 +21,6 @@ from motionmae.config import Data, Model, Pretrain
 from motionmae.data.clips import Clips
 from motionmae.data.loading import Order, loader
 from motionmae.errors import MotionMAEError
-from motionmae.inference import features
 from motionmae.library.manifest import read_manifest, write_manifest
 from motionmae.library.scan import examine
 from motionmae.library.sources import collect, find
@@ -216,7 +215,7 @@ def test_embed_and_predict_take_addresses(local: Path, tmp_path: Path):
     for videos, out in ((local, "near"), ("memory://bucket/videos", "far")):
         words = ["embed", tmp_path / "m.safetensors", videos, "--out", tmp_path / f"{out}.npz", "--workers", 0]
         assert run(*words) == 0
-    near, far = (features.read_features(tmp_path / f"{name}.npz") for name in ("near", "far"))
+    near, far = (read_features(tmp_path / f"{name}.npz") for name in ("near", "far"))
     np.testing.assert_array_equal(near.of(None), far.of(None))
     assert far.rows[0].video == "memory://bucket/videos/a/0.mp4"
     one = collect(["memory://bucket/videos/a/0.mp4"])

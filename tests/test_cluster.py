@@ -20,7 +20,6 @@ import zoo
 from motionmae.cli import main
 from motionmae.config import Data, Model, Pretrain, Spread
 from motionmae.errors import MotionMAEError
-from motionmae.inference import features
 from motionmae.library import cluster
 from motionmae.library.manifest import read_manifest
 from motionmae.library.parts import parts_beside
@@ -198,7 +197,7 @@ def test_a_machine_that_dies_costs_its_tasks_alone(machines: Any, tmp_path: Path
     embed = ["embed", tmp_path / "m.safetensors", videos]
     assert run(*embed, "--out", tmp_path / "far.npz", *far) == 0
     assert run(*embed, "--out", tmp_path / "near.npz", "--workers", 0) == 0
-    one, two = (features.read_features(tmp_path / f"{name}.npz") for name in ("far", "near"))
+    one, two = (read_features(tmp_path / f"{name}.npz") for name in ("far", "near"))
     assert one.rows == two.rows
     np.testing.assert_allclose(one.of(None), two.of(None), rtol=1e-5, atol=1e-6)
 
@@ -221,4 +220,4 @@ def test_an_embedding_whose_tasks_were_lost_keeps_the_rest(
     asked = len(machines.asked)
     assert run(*words) == 0
     assert len(machines.asked) == asked + 1
-    assert len(features.read_features(tmp_path / "f.npz").rows) == 3
+    assert len(read_features(tmp_path / "f.npz").rows) == 3

@@ -62,7 +62,7 @@ def embed(model, videos, out, *words):
 @pytest.mark.parametrize("ending", features.ENDINGS)
 def test_every_kind_of_table_says_the_same(model, folder, tmp_path, ending):
     assert embed(model, folder, tmp_path / f"f{ending}") == 0
-    table = features.read_features(tmp_path / f"f{ending}")
+    table = read_features(tmp_path / f"f{ending}")
     assert not (tmp_path / f"f{ending}.parts").exists()
     encoder, _ = layout_of(model)
     assert table.about["model"] == fingerprint(encoder)
@@ -113,7 +113,7 @@ def test_a_stopped_embedding_goes_on_and_jobs_share_it(model, folder, tmp_path, 
     for job in ("2/3", "1/3", "3/3"):
         assert embed(model, folder, out, "--part", job) == 0
         assert out.exists() == (job == "3/3")
-    a, b = (features.read_features(path) for path in (whole, out))
+    a, b = (read_features(path) for path in (whole, out))
     assert a.rows == b.rows
     np.testing.assert_array_equal(a.of(None), b.of(None))
     assert embed(model, folder, tmp_path / "g.npz", "--part", "1/2") == 0
@@ -145,9 +145,9 @@ def test_what_the_attentive_probe_looks_at_is_a_pool(folder, tmp_path, monkeypat
     assert "is fitted on the last layer, 3" in capsys.readouterr().err
     assert embed("own.safetensors", folder, "f.npz", "--pool", "attentive") == 0
     assert embed("own.safetensors", folder, "t.npz", "--pool", "none") == 0
-    tokens = torch.from_numpy(features.read_features("t.npz").of(None))
+    tokens = torch.from_numpy(read_features("t.npz").of(None))
     with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(features.read_features("f.npz").of(None)), head.pool(tokens))
+        torch.testing.assert_close(torch.from_numpy(read_features("f.npz").of(None)), head.pool(tokens))
     found = motionmae.embed("own.safetensors", folder / "left" / "1.mp4", pool="attentive")
     assert found.vector.shape[1] == SMALL.width
     with pytest.raises(MotionMAEError, match="this encoder has no attentive pool"):
@@ -172,7 +172,7 @@ def test_two_ranks_embed_what_one_does(model, folder, tmp_path):
     for process in both:
         process.join(120)
     assert [process.exitcode for process in both] == [0, 0]
-    one, two = (features.read_features(tmp_path / f"{name}.npz") for name in ("one", "two"))
+    one, two = (read_features(tmp_path / f"{name}.npz") for name in ("one", "two"))
     assert one.rows == two.rows
     np.testing.assert_allclose(one.of(None), two.of(None), rtol=1e-5, atol=1e-6)
 
@@ -216,7 +216,7 @@ def test_search_finds_the_copy_first_and_lists_duplicates(model, folder, tmp_pat
     assert {hit["video"] for hit in pair} == {str(copy), str(folder / "left" / "1.mp4")}
     assert run("map", tmp_path / "f.npz") == 0
     page = (tmp_path / "f.map.html").read_text()
-    assert page.count("<circle") == len(features.read_features(tmp_path / "f.npz").rows) + 2
+    assert page.count("<circle") == len(read_features(tmp_path / "f.npz").rows) + 2
 
 
 def test_blocks_change_nothing(monkeypatch):

@@ -16,7 +16,7 @@ from motionmae.config import Data
 from motionmae.data.synthetic import write_videos
 from motionmae.errors import MotionMAEError
 from motionmae.files import one_line, plain
-from motionmae.inference.features import read_features
+from motionmae.inference.table import read_features
 from motionmae.inference.windows import parse_seconds
 from motionmae.library.manifest import read_manifest
 from motionmae.library.sources import find

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from motionmae.config import Map, check
 from motionmae.errors import MotionMAEError
-from motionmae.inference.features import read_features
 from motionmae.inference.nearest import blocks, mean_of
+from motionmae.inference.table import read_features
 from motionmae.progress import then
 from motionmae.report.gallery import Shown, write_map
 

@@ -19,8 +19,8 @@ from motionmae.config import Embed, Search, Viewing, check, from_dict
 from motionmae.errors import MotionMAEError
 from motionmae.files import one_line
 from motionmae.inference.embedding import Layout, Row, attend, checked, fingerprint, stream
-from motionmae.inference.features import Embeddings, read_features
 from motionmae.inference.nearest import duplicates, mean_of, nearest
+from motionmae.inference.table import Embeddings, read_features
 from motionmae.inference.views import settle
 from motionmae.models import hub
 from motionmae.models.weights import load
