@@ -21,6 +21,7 @@ from motionmae.config import Data, Model, Pretrain
 from motionmae.data.clips import Clips
 from motionmae.data.loading import Order, loader
 from motionmae.errors import MotionMAEError
+from motionmae.inference.table import read_features
 from motionmae.library.manifest import read_manifest, write_manifest
 from motionmae.library.scan import examine
 from motionmae.library.sources import collect, find

@@ -20,6 +20,7 @@ import zoo
 from motionmae.cli import main
 from motionmae.config import Data, Model, Pretrain, Spread
 from motionmae.errors import MotionMAEError
+from motionmae.inference.table import read_features
 from motionmae.library import cluster
 from motionmae.library.manifest import read_manifest
 from motionmae.library.parts import parts_beside

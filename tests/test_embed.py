@@ -20,6 +20,7 @@ from motionmae.data.synthetic import render
 from motionmae.errors import MotionMAEError
 from motionmae.inference import features, windows
 from motionmae.inference.embedding import fingerprint, layout_of
+from motionmae.inference.table import read_features
 from motionmae.inference.views import View
 from motionmae.library.sources import Videos
 from motionmae.models.attentive import AttentiveHead, save_head
