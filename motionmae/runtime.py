@@ -19,6 +19,11 @@ from motionmae.config import Hardware, Run
 from motionmae.errors import MotionMAEError
 
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+SEEN = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 13)
+"""Whether PyTorch is of the version on which ranks were seen to do all that is asked of them, or later."""
+_unended: list[Any] = []
+"""Groups of ranks that have parted. PyTorch 2.6 waits for a group's threads without letting go of the interpreter,
+which a thread needs to drop its last tensor: now and then a deadlock. Kept, it is not waited for; 2.13 lets go."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +242,8 @@ def leaving(runtime: Runtime) -> Iterator[None]:
             ) from error
         raise
     if runtime.ranks > 1 and dist.is_initialized():
+        if not SEEN:
+            _unended.append(dist.group.WORLD)
         dist.destroy_process_group()  # only in peace: after an error, waiting for the others would hang
 
 

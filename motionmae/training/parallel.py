@@ -17,10 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from motionmae.config import Run
 from motionmae.errors import MotionMAEError
-from motionmae.runtime import Runtime
+from motionmae.runtime import SEEN, Runtime
 
-SHARDS_ON_CPU = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 13)
-"""Seen on 2.13. On a CPU 2.6 cannot shard, and 2.7 adds up the ranks' gradients where it should average them
+SHARDS_ON_CPU = SEEN
+"""On a CPU 2.6 cannot shard, and 2.7 adds up the ranks' gradients where it should average them
 (https://github.com/pytorch/pytorch/issues/162338); what is between was not tried."""
 
 
