@@ -25,7 +25,7 @@ def _faster(factor: float) -> Any:
     return lambda value: factor * value
 
 
-APPEARANCE: Changes = {"loss.motion": 0.0}
+APPEARANCE: Changes = {"loss.motion": 0.0, "loss.second": 0.0}
 ADAMW: Changes = {"optim.kind": "adamw"}
 ARMS: dict[str, Changes] = {
     **{name: {} for name in (UNTRAINED, *UNLEARNED_ARMS)},
@@ -50,12 +50,14 @@ ARMS: dict[str, Changes] = {
     "both-muon-slow": {"optim.lr_hidden": _faster(0.3)},
     "both-muon-fast": {"optim.lr_hidden": _faster(3.0)},
     # the target of the time head
-    "absolute": {"target.motion": "absolute"},
+    "absolute": {"target.motion": "absolute", "target.second": "none"},
     "absolute-clip": {"target.motion": "absolute", "target.motion_normalise": "clip"},
     "signed-clip": {"target.motion_normalise": "clip"},
     "signed-raw": {"target.motion_normalise": "none"},
-    "velocity": {"target.motion": "velocity"},
+    "velocity": {"target.motion": "velocity", "target.second": "none"},
     "velocity-clip": {"target.motion": "velocity", "target.motion_normalise": "clip"},
+    "with-velocity": {"target.second": "velocity"},
+    "with-velocity-tripled": {"target.second": "velocity", "optim.steps": _times(3.0)},
     "inside": {"target.pairs": "inside"},
     "across": {"target.pairs": "across"},
     # weights of the two heads, appearance : motion
@@ -133,9 +135,10 @@ GRIDS: dict[str, Grid] = {
     "steps": Grid(
         "Does the difference stay with three times the steps?",
         ("appearance", "both", "motion", "appearance-tripled", "both-tripled", "both-tripled-shorter",
-         "weights-1-2-tripled", "motion-tripled"),
+         "weights-1-2-tripled", "with-velocity-tripled", "motion-tripled"),
         (("both", "appearance"), ("both-tripled", "appearance-tripled"), ("both-tripled-shorter", "appearance-tripled"),
-         ("weights-1-2-tripled", "appearance-tripled"), ("motion-tripled", "appearance-tripled"),
+         ("weights-1-2-tripled", "appearance-tripled"),
+         ("with-velocity-tripled", "appearance-tripled"), ("motion-tripled", "appearance-tripled"),
          ("both-tripled", "both")),
     ),
     "optimiser": Grid(
@@ -146,7 +149,8 @@ GRIDS: dict[str, Grid] = {
     "target": Grid(
         "What should the time head predict, and on which scale?",
         *_against(
-            "appearance", "both", "signed-clip", "signed-raw", "absolute", "absolute-clip", "velocity", "velocity-clip"
+            "appearance", "both", "signed-clip", "signed-raw", "absolute", "absolute-clip", "velocity", "velocity-clip",
+            "with-velocity"
         ),
     ),
     "pairs": Grid(

@@ -88,6 +88,9 @@ def test_options_without_effect_are_told(tmp_path, capsys):
     )
     assert "--data.split has no effect" in told("pretrain", "tiny", *folder, "--data.split", "train")
     assert "the warm-up's share alone" in told("pretrain", "tiny", *folder, "--optim.epochs", "3")
+    assert "with --loss.second 0 appearance alone" in told("pretrain", "tiny", *folder, "--loss.motion", "0")
+    assert told("pretrain", "tiny", *folder, "--loss.motion", "0", "--loss.second", "0") == ""
+    assert told("pretrain", "small", *folder, "--loss.motion", "0") == ""
     assert list(idle(Decoder(), {"heads"})) == []
 
 

@@ -29,6 +29,9 @@ def idle(config: Any, typed: Collection[str]) -> Iterator[str]:
         yield "--optim.epochs changes the warm-up's share alone, as --optim.steps says how long the run is"
     if "optim.lr_hidden" in typed and getattr(optim, "kind", "") != "muon":
         yield "--optim.lr-hidden has no effect without --optim.kind muon"
+    loss = getattr(config, "loss", None)
+    if loss and "loss.motion" in typed and loss.motion == 0 and loss.second and config.target.second != "none":
+        yield "--loss.motion 0 leaves the head of --target.second; with --loss.second 0 appearance alone is learnt"
     spread = getattr(config, "spread", None)
     if spread is not None and spread.engine != "ray" and "ray_address" in typed:
         yield "--ray-address has no effect without --engine ray"

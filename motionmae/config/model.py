@@ -119,5 +119,5 @@ class Loss:
     """Weight of the space head; 0 leaves it out."""
     motion: Annotated[float, WEIGHT] = 1.0
     """Weight of the time head; 0 leaves it out (VideoMAE's objective)."""
-    second: Annotated[float, WEIGHT] = 1.0
+    second: Annotated[float, WEIGHT] = 0.1
     """Weight of the head of target.second, where there is one."""
