@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import zoo
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractBufferedFile
 
+import motionmae
 from motionmae.cli import main
 from motionmae.config import Data, Model, Pretrain
 from motionmae.data.clips import Clips
@@ -209,7 +211,7 @@ def test_no_file_names_an_address(local: Path, tmp_path: Path):
             find(Data(path=path))
 
 
-def test_embed_and_predict_take_addresses(local: Path, tmp_path: Path):
+def test_embed_search_and_python_take_addresses(local: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     put(local, "memory://bucket/videos")
     torch.manual_seed(0)
     save(tmp_path / "m.safetensors", MotionMAE(SMALL), asdict(Pretrain(model=SMALL, data=Data(stride=1))))
@@ -221,6 +223,15 @@ def test_embed_and_predict_take_addresses(local: Path, tmp_path: Path):
     assert far.rows[0].video == "memory://bucket/videos/a/0.mp4"
     one = collect(["memory://bucket/videos/a/0.mp4"])
     assert len(read_frames(one.paths[0])) == 8
+    with motionmae.open_video("memory://bucket/videos/a/0.mp4") as video:
+        assert torch.equal(video.read(), read_frames(local / "a" / "0.mp4"))
+    vectors = [
+        motionmae.embed(str(tmp_path / "m.safetensors"), f"{place}/a/0.mp4").vector
+        for place in (local, "memory://bucket/videos")
+    ]
+    assert torch.equal(*vectors)
+    capsys.readouterr()
+    assert run("search", tmp_path / "near.npz", "memory://bucket/videos/a/0.mp4", "--top", 1) == 0
 
 
 def test_pretrain_reads_from_an_address(local: Path, tmp_path: Path):
@@ -232,7 +243,8 @@ def test_pretrain_reads_from_an_address(local: Path, tmp_path: Path):
     assert (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_what_goes_wrong_is_one_sentence(local: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_goes_wrong_is_one_sentence(local: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # as where it is not installed
     put(local, "memory://bucket/videos")
     for address, told in [
         ("memory://bucket/nothing", "--data.path memory://bucket/nothing: cannot be read"),
@@ -245,9 +257,15 @@ def test_what_goes_wrong_is_one_sentence(local: Path, tmp_path: Path, capsys: py
     place = remote.root("memory://bucket/videos") + "/a/broken.mp4"
     with pytest.raises(VideoError, match=r"^memory://bucket/videos/a/broken.mp4: not a video$"):
         probe(place)
-    place = remote.root("memory://bucket/videos") + "/a/none.mp4"
-    with pytest.raises(VideoError, match=r"none.mp4: "):
-        probe(place)
+    for path, told in [
+        ("memory://bucket/videos/a/none.mp4", "there is no such file or folder"),
+        ("memory://bucket/videos/a", "is a folder, and folders of frames are not read from addresses"),
+        ("nonsense://bucket/x.mp4", r"nothing here opens such an address \(Protocol not known: nonsense\)"),
+    ]:
+        with pytest.raises(VideoError, match=f"^{path}: {told}$"):
+            motionmae.open_video(path)
+        with pytest.raises(VideoError, match=f"^{path}: {told}$"):
+            motionmae.embed("tiny", path)
 
 
 def test_a_store_that_fails_in_the_midst_is_a_video_error(local: Path, monkeypatch: pytest.MonkeyPatch):

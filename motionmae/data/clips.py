@@ -156,7 +156,9 @@ class Clips(Dataset[Any]):
             else:
                 self.fail(chosen)
             attempt += 1
-        raise MotionMAEError(f"{self.files[index]} and {TRIES - 1} other videos in a row could not be read")
+        raise MotionMAEError(
+            f"{remote.shown(self.files[index])} and {TRIES - 1} other videos in a row could not be read"
+        )
 
     def away(self, index: int) -> bool:
         """Whether this video is not alone in having gone: of videos from all over the list none is there."""
@@ -167,7 +169,7 @@ class Clips(Dataset[Any]):
     def wait(self, index: int) -> None:
         """Until the videos are back; MotionMAEError after `data.patience` seconds."""
         patience, begun, pause = self.data.patience, time.monotonic(), 0.5
-        told = f"{self.files[index]} and the other videos are out of reach"
+        told = f"{remote.shown(self.files[index])} and the other videos are out of reach"
         print(f"motionmae: {told}; trying again for {patience:g} s", file=sys.stderr, flush=True)
         while self.away(index):
             left = begun + patience - time.monotonic()
@@ -188,7 +190,7 @@ class Clips(Dataset[Any]):
         if failed >= TRIES and failed > self.data.bad_share * reads:
             raise MotionMAEError(
                 f"{failed} of {reads} reads failed, more than --data.bad-share {self.data.bad_share:g}, the last of "
-                f"{self.files[index]}; motionmae scan tells which and why"
+                f"{remote.shown(self.files[index])}; motionmae scan tells which and why"
             )
 
     def count(self, column: int) -> None:

@@ -32,6 +32,7 @@ from motionmae.runtime import Runtime, out_beside, start_for
 from motionmae.video import remote
 from motionmae.video.errors import VideoError
 from motionmae.video.frames import Frames
+from motionmae.video.origin import placed
 from motionmae.video.reading import open_video
 
 Vectors = dict[int, Tensor]
@@ -251,7 +252,7 @@ def embed(
     views: Viewing | None = None,
     batch: int = 8,
 ) -> Embedding:
-    """The vectors of one video: `rows` say which stretch each stands for, `vector` is [rows, d].
+    """The vectors of one video, a file or its address: `rows` say which stretch each stands for, `vector` is [rows, d].
 
     `encoder` is one of `motionmae.load`, on any device, or a path to load: both cut clips as the run did that made it.
     `every` is `clip` (clips end to end), `video`, or seconds such as "1s"; see `motionmae.config.Embed` for the rest.
@@ -271,7 +272,7 @@ def embed(
     else:
         settled = settle(views or Viewing(clips=1, crops=1), encoder.made_with, encoder.config)
         layout = checked(encoder, Layout(every, window, pool, tuple(layers), settled))
-    here = Runtime(encoder.pixel_mean.device, None)
+    here, path = Runtime(encoder.pixel_mean.device, None), placed(os.fspath(path))
     _, found = next(stream(encoder, [Path(path)], layout, Compute(batch=batch, workers=0), here))
     if found.reason:
         raise VideoError(path, found.reason)

@@ -17,6 +17,7 @@ from motionmae.inference.views import settle
 from motionmae.models.encoder import VideoEncoder
 from motionmae.video import reading
 from motionmae.video.frames import Frames, Real
+from motionmae.video.origin import placed
 
 
 class Stretch(NamedTuple):
@@ -90,8 +91,9 @@ class OpenedVideo(Frames):
 
 
 def open_video(path: str | os.PathLike[str], limit: float = 60.0) -> OpenedVideo:
-    """A video file or a folder of images, opened for its frames and its clips: a context manager.
+    """A video file, its address (`https://…`, `s3://…`) or a folder of images, opened for its frames and its clips: a
+    context manager.
 
     `limit` bounds the seconds of opening it, and of each read. Raises VideoError for what is not a readable video.
     """
-    return OpenedVideo(reading.open_video(path, limit))
+    return OpenedVideo(reading.open_video(placed(os.fspath(path)), limit))

@@ -18,7 +18,7 @@ from motionmae.library.annotations import PATHS, Row, of_hmdb, of_split, rows_of
 from motionmae.library.scan import label_of, promises, walk
 from motionmae.library.tars import distant, is_shards, members
 from motionmae.video import remote
-from motionmae.video.origin import is_address, is_of_shards
+from motionmae.video.origin import is_address, is_of_shards, placed
 
 LISTS = (".csv", ".tsv", ".txt", ".json", ".parquet", ".tar")
 """How the names of lists and shards end, which are files but no videos."""
@@ -65,7 +65,7 @@ def find(data: Data, option: str = "--data.path", root: str = "--data.root") -> 
 
 
 def _found(data: Data) -> Videos:
-    path, root = data.path, _placed(data.root)
+    path, root = data.path, placed(data.root)
     if is_address(path) and is_of_shards(path):
         return _videos(distant(path, os.path.expanduser(data.fetched), data.fetched_gb * 1e9), [])
     if is_address(path):
@@ -101,11 +101,6 @@ def _asked(place: str) -> str:
     return place
 
 
-def _placed(root: str) -> str:
-    """A folder of videos that the user typed, as a path: an address as its place."""
-    return remote.root(root) if is_address(root) else root
-
-
 def _of_list(path: str, root: str, split: str) -> Videos:
     """The videos of a manifest, or of a list."""
     if not manifest.is_manifest(path):
@@ -137,7 +132,7 @@ def _said(data: Data, name: str) -> dict[Path, str]:
     where = next((known for known in PATHS if known in names), None)
     if where is None or name not in names:
         return {}
-    home = _placed(data.root) or os.path.dirname(os.path.abspath(data.path))
+    home = placed(data.root) or os.path.dirname(os.path.abspath(data.path))
     return {Path(home, row[where]): row[name] for _, row in of_split(data.path, text, data.split)}
 
 

@@ -53,7 +53,12 @@ def run(config: Predict) -> None:
         files = collect(config.videos).paths
         if config.render and len(files) != 1:
             raise MotionMAEError(f"--render writes one video, {len(files)} were named")
-        if config.render and os.path.exists(config.render) and os.path.samefile(config.render, files[0]):
+        if (
+            config.render
+            and os.path.exists(files[0])
+            and os.path.exists(config.render)
+            and os.path.samefile(config.render, files[0])
+        ):
             raise MotionMAEError(f"--render {config.render}: is the video itself, which is only read")
         found: dict[Path, list[Prediction]] = {}
         with Progress("videos", len(files), speak=here.main) as progress:

@@ -28,6 +28,7 @@ from motionmae.progress import then
 from motionmae.report.gallery import Shown, write_gallery
 from motionmae.runtime import Runtime
 from motionmae.video.errors import VideoError
+from motionmae.video.origin import placed
 
 MOST = 10_000
 """Pairs of near-duplicates that are listed."""
@@ -105,7 +106,8 @@ def hits(
 
 def embedded(table: Embeddings, name: str, config: Search, here: Runtime) -> Float[Tensor, "q d"]:
     """The vectors of a file, made as those of the table were."""
-    if not os.path.exists(name):
+    place = placed(name)
+    if place == name and not os.path.exists(name):
         raise MotionMAEError(f"{name}: there is no such file, and no video of that name in {config.features}")
     made = made_by(table, config)
     encoder = load(made.model, heads=made.heads)
@@ -116,9 +118,9 @@ def embedded(table: Embeddings, name: str, config: Search, here: Runtime) -> Flo
     layer = max(table.vectors) if config.layer is None else config.layer
     view = settle(made.views, {}, encoder.config)
     layout = checked(encoder, Layout(made.every, made.window, made.pool, (layer,), view))
-    _, found = next(stream(encoder.to(here.device), [Path(name)], layout, config.compute, here))
+    _, found = next(stream(encoder.to(here.device), [Path(place)], layout, config.compute, here))
     if found.reason:
-        raise VideoError(name, found.reason)
+        raise VideoError(place, found.reason)
     query, wide = found.vectors[layer].flatten(1), table.vectors[layer][0].size
     if query.shape[1] != wide:
         raise MotionMAEError(

@@ -29,6 +29,8 @@ def door(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except VideoError:
         raise
+    except MotionMAEError as error:  # of an address that nothing here opens
+        raise VideoError(path, str(error).removeprefix(f"{remote.shown(path)}: ")) from error
     except MemoryError as error:
         raise VideoError(path, "needs more memory than there is") from error
     except Exception as error:

@@ -37,6 +37,11 @@ def is_address(path: str) -> bool:
     return path.startswith("pipe:") or re.match(r"[a-z][a-z0-9+.-]*://", path) is not None
 
 
+def placed(path: str) -> str:
+    """A path that the user typed, as one: an address as its place, any other as it is."""
+    return remote.root(path) if is_address(path) else path
+
+
 def is_of_shards(address: str) -> bool:
     """Whether an address names shards, and not a folder, a list or a video."""
     return address.startswith("pipe:") or "::" in address or re.search(r"\.tar(?![\w.])", address) is not None

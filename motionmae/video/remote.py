@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from motionmae.errors import MotionMAEError
 from motionmae.video import pulse
@@ -20,6 +23,8 @@ BLOCK, BLOCKS = 1 << 20, 32
 """Bytes that are asked for at a time, and how many such blocks of an open file are kept."""
 BOXES = 16
 """Parts of an mp4 that are looked for; a file of more is in pieces, whose index lies among the data."""
+NOWHERE = "there is no such file or folder"
+WHOLE = "its store gives files as a whole only, not their parts"
 _roots: dict[str, str] = {}  # of each place: the address that was typed
 
 
@@ -51,11 +56,10 @@ def learn(known: Mapping[str, str]) -> None:
 
 def address_of(path: str | os.PathLike[str]) -> str:
     """The address of a place below one that was typed; "" for any other path."""
-    path = os.fspath(path)
-    for place, address in _roots.items():
-        if path == place or path.startswith(f"{place}/"):
-            return address + path[len(place) :]
-    return ""
+    path = place = os.fspath(path) if _roots else ""
+    while place and place not in _roots:
+        place = place.rpartition("/")[0]
+    return _roots[place] + path[len(place) :] if place else ""
 
 
 def shown(path: str | os.PathLike[str]) -> str:
@@ -72,8 +76,9 @@ def about(path: str | os.PathLike[str]) -> About:
         system, key = _opened(address)
         told = system.info(key)
         if told.get("type") == "directory":
-            raise IsADirectoryError(21, "is a folder", address)
+            raise IsADirectoryError(21, "is a folder, and folders of frames are not read from addresses", address)
         kept = told.get("mtime") or told.get("LastModified") or told.get("last_modified") or told.get("created")
+        kept = kept or told.get("Last-Modified")  # of a web server
         large = told.get("lfs") or {}
         checksum = told.get("ETag") or told.get("md5Hash") or large.get("sha256") or told.get("blob_id") or ""
         return About(int(told.get("size") or 0), _nanoseconds(kept), str(checksum).strip('"'))
@@ -104,6 +109,8 @@ def walk(place: str) -> list[str]:
         system, key = _opened(address_of(place))
         base = system._strip_protocol(key).rstrip("/")
         found = (name[len(base) :].lstrip("/") for name in system.find(key) if name.startswith(f"{base}/"))
+        if base.startswith(("http://", "https://")):  # links: a name is made of them, but for /, ?, # and % in it
+            found = (unquote(re.sub("%(?=23|25|2F|3F)", "%25", name, flags=re.I)) for name in found if "?" not in name)
         return [f"{place}/{name}" for name in sorted(found) if not any(part[:1] == "." for part in name.split("/"))]
 
 
@@ -144,7 +151,7 @@ class Reader:
             raise fail((error.strerror or str(error) or "unreadable").lower()) from error
         if not self.file.seekable():
             self.file.close()
-            raise fail("its store gives files as a whole only, not their parts")
+            raise fail(WHOLE)
 
     def read(self, size: int = -1) -> bytes:
         """Bytes from here on, perhaps fewer than asked for."""
@@ -206,6 +213,9 @@ def _clearly(address: str) -> Iterator[None]:
     """Within it whatever a store raises is an OSError; that its library is not there, a MotionMAEError."""
     try:
         yield
+    except FileNotFoundError as error:  # some say nothing but the name
+        told = error.strerror or str(error)
+        raise FileNotFoundError(2, NOWHERE if address.endswith(told) else told, address) from error
     except (OSError, MotionMAEError):
         raise
     except ImportError as error:
@@ -213,6 +223,8 @@ def _clearly(address: str) -> Iterator[None]:
     except ValueError as error:
         if "rotocol" in str(error):  # not known
             raise MotionMAEError(f"{address}: nothing here opens such an address ({error})") from error
+        if "range requests" in str(error):  # an HTTP server's
+            raise OSError(5, WHOLE) from error
         raise OSError(5, f"{type(error).__name__}: {error}") from error
     except Exception as error:  # of botocore, aiohttp and many others
         raise OSError(5, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
@@ -222,7 +234,7 @@ def _nanoseconds(told: Any) -> int:
     """A store's time of change, in nanoseconds since 1970; 0 where it tells none."""
     if isinstance(told, str):
         with contextlib.suppress(ValueError):
-            told = datetime.fromisoformat(told.replace("Z", "+00:00"))
+            told = parsedate_to_datetime(told) if "," in told else datetime.fromisoformat(told.replace("Z", "+00:00"))
     if isinstance(told, datetime):
         told = told.timestamp()
     return int(told * 1e9) if isinstance(told, (int, float)) else 0

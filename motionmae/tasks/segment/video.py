@@ -33,7 +33,9 @@ from motionmae.inference.sequence import (
 from motionmae.progress import Progress, clock, then
 from motionmae.report.segmentation import save_page
 from motionmae.tasks.segment.given import Given, read_given
+from motionmae.video import remote
 from motionmae.video.frames import Images
+from motionmae.video.origin import placed
 from motionmae.video.reading import Video, probe, read_frames
 from motionmae.video.writing import write_video
 
@@ -163,11 +165,12 @@ class Footage:
 
 
 def open_footage(path: str) -> Footage:
-    """A video file or folder of images.
+    """A video file, its address, or a folder of images.
 
     Frames are decoded in blocks, of which two stay in memory: the length of the video costs none. A video ends, with a
     warning, where its frames no longer decode. Images of differing sizes are an error, since a mask fits one size.
     """
+    path = placed(path)
     info = probe(path)
     if Path(path).is_dir():
         images = Images(path)
@@ -177,7 +180,7 @@ def open_footage(path: str) -> Footage:
         starts, (count, why) = [float(start) for start in opened.starts()], opened.count()
     count = min(count, len(starts))
     if why:
-        print(f"{path}: {why}; only the {count} frames before it are used", file=sys.stderr, flush=True)
+        print(f"{remote.shown(path)}: {why}; only the {count} frames before it are used", file=sys.stderr, flush=True)
     size = max(1, min(BLOCK, BLOCK_BYTES // (3 * info.height * info.width)))
 
     @lru_cache(maxsize=2)
