@@ -28,7 +28,15 @@ local -a found
 found=(${(f)"$(motionmae --complete "${(@)words[2,CURRENT]}" 2>/dev/null)"})
 if (( $#found )); then compadd -- $found; else _files; fi
 """,
-    "fish": """complete -c motionmae -a '(motionmae --complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+    "fish": """function __motionmae
+    set -l found (motionmae --complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)
+    if test -n "$found"
+        printf '%s\\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
+end
+complete -c motionmae -f -a '(__motionmae)'
 """,
 }
 """What makes a shell ask; where nothing is answered, it completes the names of files."""
