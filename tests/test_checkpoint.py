@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from motionmae import stored
 from motionmae.errors import MotionMAEError
-from motionmae.training import checkpoint
+from motionmae.training import checkpoint, folder, log
 from motionmae.training.checkpoint import State, restore, save
 from motionmae.training.optim import average, optimiser
 
@@ -178,3 +178,36 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path):
     other.objective.add_module("more", torch.nn.Linear(2, 2))
     with pytest.raises(MotionMAEError, match=r"lacks more.weight"):
         restore(tmp_path, other, runs.CPU)
+
+
+STATES = {"optimizer": torch.zeros(7), "step": torch.zeros(3, 3), "whole numbers": torch.zeros(1, dtype=torch.int8)}
+
+
+@pytest.mark.parametrize("what", STATES)
+def test_states_that_no_optimiser_has_are_refused(tmp_path, what):
+    file = put(tmp_path, 1, state())
+    held = stored.Stored(file)
+    tensors = {name: held.tensor(name) for name in held.shapes}
+    ending = "/exp_avg" if what == "optimizer" else "/step"
+    tensors[next(name for name in tensors if name.endswith(ending))] = STATES[what]
+    stored.save_checked(file, tensors, {"config": "{}"})
+    with pytest.raises(MotionMAEError, match="no optimiser's"):
+        restore(tmp_path, state(), runs.CPU)
+
+
+@pytest.mark.parametrize("plan", ["[1]", "[" * 100_000])
+def test_a_plan_that_is_none_is_refused(tmp_path, plan):
+    file = put(tmp_path, 1, state())
+    held = stored.Stored(file)
+    stored.save_checked(file, {name: held.tensor(name) for name in held.shapes}, {"plan": plan})
+    with pytest.raises(MotionMAEError, match="its plan"):
+        restore(tmp_path, state(), runs.CPU)
+
+
+@pytest.mark.parametrize("told", [{"optim": "x"}, {"optim": {"steps": "x"}}, {"optim": {"epochs": [1]}}])
+def test_lengths_that_are_no_numbers_are_passed_on_to_be_compared(told):
+    assert folder._longer(told, {"optim": {"steps": 5}}) == ""  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_step_beyond_all_numbers_is_none():
+    assert log._step('{"step": 1e999}') == log._step("[" * 100_000) == -1  # pyright: ignore[reportPrivateUsage]

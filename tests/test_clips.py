@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
+import warnings
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,12 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 import zoo
+from torch.utils.data import TensorDataset
 
 from motionmae import noise
 from motionmae.config import Data, Model, Pretrain, Target
 from motionmae.data import clips
 from motionmae.data.clips import Clips, Draws
-from motionmae.data.loading import Order, loader
+from motionmae.data.loading import Order, loader, watched
 from motionmae.data.views import Views
 from motionmae.errors import MotionMAEError
 from motionmae.tasks.pretrain import clips_of
@@ -229,3 +232,10 @@ def test_neighbours_in_the_source_are_the_gap_apart_in_spread_clips_too(files: l
         numbers = dataset.choose(opened, dataset.draws(noise.key(0, 1)))
     assert [min(number + gap, 23) for number in numbers[:4]] == numbers[4:]
     assert all(6 * part <= number < 6 * part + 6 for part, number in enumerate(numbers[:4]))
+
+
+def test_more_workers_than_processors_are_worth_no_word(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list(watched(TensorDataset(torch.zeros(4, 1)), 2, 1, 1, "--workers"))) == 4

@@ -91,6 +91,7 @@ def test_options_without_effect_are_told(tmp_path, capsys):
     assert "with --loss.second 0 appearance alone" in told("pretrain", "tiny", *folder, "--loss.motion", "0")
     assert told("pretrain", "tiny", *folder, "--loss.motion", "0", "--loss.second", "0") == ""
     assert told("pretrain", "small", *folder, "--loss.motion", "0") == ""
+    assert "has no effect: --videos 100000 says how many" in told("plan", "tiny", *folder)
     assert list(idle(Decoder(), {"heads"})) == []
 
 

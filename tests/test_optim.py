@@ -172,8 +172,8 @@ def test_the_running_mean_follows_the_weights():
         move_average(mean, toy, settings, step)
         decay = min(0.9, (1 + step) / (10 + step))
         slow = {name: decay * slow[name] + (1 - decay) * v.detach().double() for name, v in toy.named_parameters()}
-    for name, value in mean.items():
-        torch.testing.assert_close(value.double(), slow[name], rtol=1e-5, atol=1e-5)
+        for name, value in mean.items():  # at every step: a mean soon forgets how it began
+            torch.testing.assert_close(value.double(), slow[name], rtol=1e-5, atol=1e-5)
 
 
 def test_load_takes_the_running_mean(tmp_path):

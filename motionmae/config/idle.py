@@ -7,6 +7,8 @@ import os
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from motionmae.config import Planned
+
 
 def idle(config: Any, typed: Collection[str]) -> Iterator[str]:
     """A sentence for each of the options `typed` (data.fps, …) that has no effect in this config."""
@@ -24,6 +26,8 @@ def idle(config: Any, typed: Collection[str]) -> Iterator[str]:
         for name in sorted({"data.split", "data.test_split", "data.val_split"} & set(typed)):
             if name != "data.test_split" or not getattr(config.data, "test", ""):
                 yield f"--{name.replace('_', '-')} has no effect: --data.path {path} is a folder, which has no parts"
+    if path and isinstance(config, Planned):
+        yield f"--data.path {path} has no effect: --videos {config.videos} says how many videos there are"
     optim = getattr(config, "optim", None)
     if "optim.epochs" in typed and getattr(optim, "steps", None) is not None:
         yield "--optim.epochs changes the warm-up's share alone, as --optim.steps says how long the run is"

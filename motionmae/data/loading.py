@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -152,8 +153,9 @@ def watched(
     if workers:
         started = partial(_start_worker, addresses=origin.told(), beats=beats)
         how |= {"prefetch_factor": ahead, "persistent_workers": True, "timeout": LOOK, "worker_init_fn": started}
-    batches = DataLoader(dataset, num_workers=workers, **how)
-    with _held_back():
+    with warnings.catch_warnings(), _held_back():
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # more than processors: some wait for a store
+        batches = DataLoader(dataset, num_workers=workers, **how)
         told, iterator = "", iter(batches)
     processes = list(getattr(iterator, "_workers", ()))
     kill = partial(_kill, processes)

@@ -114,7 +114,10 @@ def restore(folder: Path, state: State, runtime: Runtime) -> tuple[int, dict[str
     else:
         tensors, about = content or _read(file)
     _fill(state, tensors, file)
-    return step_of(file), files.parsed(about.get("plan", "{}"), f"{file}: its plan")
+    plan = files.parsed(about.get("plan", "{}"), f"{file}: its plan")
+    if not isinstance(plan, dict):
+        raise MotionMAEError(f"{file}: its plan is {plan!r:.80}, not one")
+    return step_of(file), plan
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, tuple[dict[str, Tensor], dict[str, str]] | None]:
@@ -196,6 +199,8 @@ def _fill(state: State, tensors: dict[str, Tensor], file: Path) -> None:
         if target is None:
             continue
         if kind == "optimizer":
+            if not value.is_floating_point() or (value.shape != target.shape and value.numel() != 1):
+                raise MotionMAEError(f"{file}: {name} is {value.dtype} of shape {tuple(value.shape)}, no optimiser's")
             value = _like(value, target) if value.shape == target.shape else value
             state.optimizer.state[parameters[parameter]][key] = value.to(target.device)
         elif value.shape != target.shape:

@@ -76,6 +76,9 @@ def _take(file: Path, config: Any, runtime: Runtime) -> None:
 def _longer(before: dict[str, Any], settings: dict[str, Any]) -> str:
     """What is said of a run that is made longer; nothing where it is not, or is made shorter."""
     old, new = before.get("optim") or {}, settings.get("optim") or {}
+    numbers = [old.get(name) or 0 for name in ("steps", "epochs")] if isinstance(old, dict) else [""]
+    if not all(isinstance(number, (int, float)) for number in numbers):
+        return ""  # no config that a run has written: what differs is told
     kind = "steps" if new.get("steps") else "epochs"
     there, here = old.get(kind) or 0, new.get(kind) or 0
     if here <= there or (kind == "epochs" and old.get("steps")):

@@ -189,5 +189,5 @@ def _step(line: str) -> int:
     """The step of a line of metrics.jsonl, -1 for one that a killed run left half written."""
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return -1
