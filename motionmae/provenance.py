@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from motionmae import __version__
+from motionmae.words import many
 
 _BEGUN = time.time()
 
@@ -33,7 +34,7 @@ def _open(word: str) -> str:
 def hardware() -> str:
     """The processor and the cores that this process may use, and the GPUs."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    told = [f"{cores} cores of {_processor()}"]
+    told = [f"{many(cores, 'core')} of {_processor()}"]
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         names = [torch.cuda.get_device_name(at) for at in range(torch.cuda.device_count())]

@@ -207,7 +207,7 @@ def test_no_file_names_an_address(local: Path, tmp_path: Path):
         with pytest.raises(VideoError, match="not a video"):
             read_frames(remote.root("memory://open") + "/list.mp4")
     for path in (f"{tmp_path}/open/list.csv", "memory://open/list.csv"):
-        with pytest.raises(MotionMAEError, match="none of its 4 videos is there"):
+        with pytest.raises(MotionMAEError, match="of its 4 videos none is there"):
             find(Data(path=path))
 
 

@@ -85,7 +85,7 @@ def test_a_whole_run_tells_its_speed_and_its_wait_for_data(capsys):
     assert cli.main(["bench", "run", "tiny", *SMALLER, "--run.log-every", "1", "--run.device", "cpu"]) == 0
     told = capsys.readouterr().out
     assert "clips/s from files to gradients, 2 a step, 0 workers; data wait" in told
-    assert "medians of 1 stretches of 1 steps" in told
+    assert "medians of 1 stretch of 1 step)" in told
 
 
 def test_a_whole_run_that_is_stopped_says_so(monkeypatch, capsys):

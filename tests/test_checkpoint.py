@@ -118,7 +118,10 @@ def test_a_damaged_one_never_pushes_out_a_good_one(tmp_path):
 
 def test_where_all_are_damaged_nothing_starts_silently_anew(tmp_path):
     flip(put(tmp_path, 10, state()))
-    with pytest.warns(UserWarning, match="damaged"), pytest.raises(MotionMAEError, match="none of its 1 checkpoints"):
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(MotionMAEError, match="of its 1 checkpoint none is whole"),
+    ):
         restore(tmp_path, state(), runs.CPU)
     assert names(tmp_path) == ["step-00000010.safetensors.damaged"]
 

@@ -216,7 +216,7 @@ def test_an_embedding_whose_tasks_were_lost_keeps_the_rest(
     monkeypatch.setattr("motionmae.tasks.embed.PART", 1)
     words = ["embed", tmp_path / "m.safetensors", tmp_path / "v", "--out", tmp_path / "f.npz", "--engine", "ray"]
     assert run(*words) == 2
-    assert "1 of 3 parts are lacking, first part 1 was lost" in capsys.readouterr().err
+    assert "lacking: 1 of 3 parts, first part 1 was lost" in capsys.readouterr().err
     assert len(list(parts_beside(tmp_path / "f.npz").glob("*.safetensors"))) == 2
     asked = len(machines.asked)
     assert run(*words) == 0

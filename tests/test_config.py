@@ -126,7 +126,7 @@ def test_every_preset_passes(preset):
 @pytest.mark.parametrize(
     ("made", "section", "sentence"),
     [
-        (Model(heads=5), "model", "--model.heads must divide the width: 5 heads do not divide a width of 768"),
+        (Model(heads=5), "model", "--model.heads must divide the width: 768 does not part into 5 heads"),
         (Decoder(heads=5), "model.decoder", "--model.decoder.heads must divide the width"),
         (Model(size=20), "model", "--model.size must be a multiple of the cube's, 16, it is 20"),
         (Model(frames=5), "model", "--model.frames must be a multiple of the cube's, 2, it is 5"),

@@ -291,7 +291,7 @@ def test_every_form_of_transformers_folder_gives_its_tokens(tmp_path, theirs, na
         ({"hidden_act": "relu"}, "its perceptrons use relu; only exact GELU"),
         ({"image_size": [16, 32]}, "only square ones"),
         ({"model_type": "timesformer"}, "timesformer, not its VideoMAE"),
-        ({"num_attention_heads": 5}, "5 heads do not divide a width of 24"),
+        ({"num_attention_heads": 5}, "24 does not part into 5 heads"),
     ],
 )
 def test_a_transformers_folder_that_our_model_cannot_be_is_refused(tmp_path, theirs, change, reason):

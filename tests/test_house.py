@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -18,7 +19,7 @@ ROOT = Path(motionmae.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 # What each part may import; all may import FREE and themselves. The picture stands in README.
-FREE = {"errors", "files", "config", "noise", "stored", "progress", "provenance", "__version__"}
+FREE = {"errors", "files", "config", "noise", "stored", "progress", "provenance", "words", "__version__"}
 MAY = {
     "cli": {"completion", "options", "pages", "presets", "tasks"},
     "completion": {"options", "presets"},
@@ -47,6 +48,7 @@ MAY = {
     "config": set(),
     "errors": set(),
     "files": set(),
+    "words": set(),
 }  # fmt: skip
 
 
@@ -148,6 +150,23 @@ def test_no_two_classes_have_one_name():
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, set()).add(str(file.relative_to(ROOT)))
     assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
+COUNTED = re.compile(r"many\([^\n]*?, ['\"]([a-z ]+)['\"]\)")
+"""A noun that `words.many` makes agree with its number."""
+
+
+def test_counts_agree_with_their_nouns():
+    nouns = {noun for file in FILES for noun in COUNTED.findall(file.read_text())}
+    plural = re.compile(rf" ({'|'.join(sorted(nouns))})(es|s)(?![\w/])")
+    found = []
+    for file in FILES:
+        for text in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.JoinedStr)):
+            for value, after in zip(text.values, text.values[1:], strict=False):
+                said = after.value if isinstance(after, ast.Constant) else ""
+                if isinstance(value, ast.FormattedValue) and plural.match(str(said)):
+                    found.append(f"{file.relative_to(ROOT)}:{text.lineno}: {ast.unparse(value.value)}{said}")
+    assert not found, f"write by motionmae.words.many: {found}"
 
 
 LONG = 300, 60

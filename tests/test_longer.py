@@ -32,7 +32,9 @@ def test_a_tail_keeps_the_rates_and_stays_at_the_lowest(tmp_path):
     assert rates[12:] == [config.optim.lr_end * 8 / 256] * 8
 
 
-@pytest.mark.parametrize(("tail", "said"), [(8, "the last 8 steps stay"), (0, r"the cosine now ends there.*tail 8")])
+@pytest.mark.parametrize(
+    ("tail", "said"), [(8, "the lowest rate stays for the last 8 steps"), (0, r"the cosine now ends there.*tail 8")]
+)
 def test_a_finished_run_is_made_longer_by_its_steps(tmp_path, capsys, tail, said):
     runs.fit_toy(runs.toy_config(tmp_path, 12))
     config = runs.toy_config(tmp_path, 12)
@@ -99,5 +101,5 @@ def test_videos_shorter_than_a_clip_are_told(tmp_path):
     write_video(tmp_path / "a.mp4", render(0, "left", 8, 16).frames, 12)
     config = runs.pretraining(tmp_path, tmp_path)
     clips = Clips([tmp_path / "a.mp4"], replace(config.data, stride=4), [0, 4, 8, 12], 16, 0)
-    assert "1 of 1 videos looked at are shorter than a clip, which spans 13 frames: one of 8" in told_short(clips)
+    assert "shorter than a clip, which spans 13 frames: 1 of 1 video looked at; one of 8" in told_short(clips)
     assert told_short(Clips([tmp_path / "a.mp4"], config.data, [0, 1, 2, 3], 16, 0)) == ""

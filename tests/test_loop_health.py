@@ -167,7 +167,7 @@ def test_the_command_replays_a_dump(tmp_path, capsys):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrain, "build", broken)
-        with pytest.raises(MotionMAEError, match="1 of the last 1 steps"):
+        with pytest.raises(MotionMAEError, match="1 of the last 1 step had"):
             pretrain.fit_videos(config, Videos([tmp_path / "a.mp4"], [], []))
     dump = tmp_path / "run/dumps/step-00000001.safetensors"
     capsys.readouterr()
@@ -196,7 +196,7 @@ def test_fine_tuning_replays_a_dump_and_tests_nothing(tmp_path, capsys):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finetune, "build", broken)
-        with pytest.raises(MotionMAEError, match="1 of the last 1 steps"):
+        with pytest.raises(MotionMAEError, match="1 of the last 1 step had"):
             finetune.fit_videos(config, videos, videos)
     capsys.readouterr()
     dump = tmp_path / "run/dumps/step-00000001.safetensors"

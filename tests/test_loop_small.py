@@ -93,7 +93,9 @@ def test_a_batch_that_does_not_fit_is_named():
         def forward(self, batch):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 PiB")
 
-    with pytest.raises(MotionMAEError, match=r"--run.micro-batch: 8 clips at once do not fit cpu.*--run.checkpointing"):
+    with pytest.raises(
+        MotionMAEError, match=r"--run.micro-batch: 8 clips at once, for which cpu has no room.*--run.checkpointing"
+    ):
         rehearsal.rehearse(Greedy(), runs.clips(0, range(8), 8), runs.CPU, False)
 
 
@@ -142,9 +144,9 @@ def test_the_plan_is_said_before_the_first_step(tmp_path, capsys):
     fit_videos(config, Videos([tmp_path / "a.mp4"], [], []))
     told = capsys.readouterr().out.splitlines()
     said = [line for line in told if not line.startswith("precision auto: ")]  # of CPUs that have bf16
-    assert said[0] == ("1 videos, clips of 4 x 16 x 16, 8 tokens: 4 visible, 4 masked (random, 0.5), 4 predicted")
+    assert said[0] == ("1 video, clips of 4 x 16 x 16, 8 tokens: 4 visible, 4 masked (random, 0.5), 4 predicted")
     assert "encoder 0.0 M parameters" in said[1]
-    assert said[2].startswith("2 steps of 4 clips = 2 x 2 accumulated x 1 ranks, into ")
+    assert said[2].startswith("2 steps of 4 clips = 2 x 2 accumulated x 1 rank, into ")
     assert said[3].startswith("learning rate from 1.56e-08 in 0 steps to 3.13e-03, then down to 1.56e-07: ")
     assert "GiB of memory for each rank" in said[4]
     assert said[5].startswith("step 2/2  0:00 left  loss")

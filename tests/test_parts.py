@@ -50,7 +50,7 @@ def test_jobs_scan_what_one_scans(videos: Path, tmp_path: Path, capsys: pytest.C
         assert out.exists() == (job == 1)
     assert read_manifest(out) == read_manifest(whole)
     assert not parts.parts_beside(out).exists()
-    assert "1 of 2 parts are not there yet" in capsys.readouterr().out
+    assert "not there yet: 1 of 2 parts" in capsys.readouterr().out
     assert run("scan", videos, "--out", out, "--part", "4/3") == 2
 
 

@@ -74,7 +74,7 @@ def test_few_videos_are_planned_as_a_run_of_them_would_be_unless_epochs_are_give
     few = ["plan", "small", "--gpus", "1", "--videos", "5", "--rate", "1", "--run.device", "cpu"]
     assert cli.main(few) == 0
     told = capsys.readouterr().out
-    assert "5 videos are few for this recipe: 10000 steps of 32 clips" in told
+    assert "5 videos, few for this recipe: 10000 steps of 32 clips" in told
     assert "\n10000 steps of 32 clips" in told
     assert cli.main([*few, "--epochs", "64"]) == 0
     assert "\n10 steps of 32 clips" in capsys.readouterr().out

@@ -48,7 +48,7 @@ def test_the_verdict_tells_what_is_learnt_whether_it_falls_and_what_is_wrong():
     for sentence in (
         "bad: motion: nothing is learnt yet, its loss is 1.00",
         "the loss is level",
-        "bad: 40 steps were skipped",
+        "bad: skipped, as loss or gradient was not finite: 40 steps",
         "step 200 of 900",
         "40% of the time",
         "step 20: motion is on a plateau",

@@ -82,7 +82,7 @@ def test_a_video_that_breaks_off_is_followed_up_to_there(tmp_path, capsys):
     assert main(command) == 0
     count = len(list((tmp_path / "out/masks").glob("*.png")))
     assert 20 < count <= 31
-    assert f"only the {count} frames before it are used" in capsys.readouterr().err
+    assert f"used is only what comes before, {count} frames" in capsys.readouterr().err
     assert len(read_frames(tmp_path / "out/overlay.mp4")) == count
     assert main([*command, "--at", "35"]) == 2
     assert f"has the frames 0 to {count - 1}" in capsys.readouterr().err
@@ -229,7 +229,7 @@ def test_boxes_and_polygons_stand_in_for_a_mask(tmp_path):
         (("--mask", "e.png"), "e.png holds no object"),
         (("--points", "9:1,1"), "--points 9:1,1: "),
         (("--points", "1,1/0:2,2"), "two places in frame 0"),
-        (("--box", "1,1,9,9", "--names", "cat", "dog"), "--names cat dog: 2 names for objects up to 1"),
+        (("--box", "1,1,9,9", "--names", "cat", "dog"), "--names cat dog: 2, for objects up to 1"),
         (("--box", "1,1,9,9", "--model", "nowhere"), "nowhere"),
         (("--box", "1,1,9,9", "--features.stride", "3"), "stride is 3"),
         (("--box", "1,1,9,9", "--features.stride", "0"), "stride must be between 1 and 512, it is 0"),

@@ -41,7 +41,7 @@ def test_few_videos_get_small_batches_and_no_fewer_steps_than_teach_anything(vid
     config = COMMANDS["pretrain"].choices["small"]
     settled, said = settle(replace(config, run=replace(config.run, out=str(tmp_path))), videos, 1)
     assert (settled.optim.batch, settled.optim.steps) == (batch, steps)
-    assert f"{videos} videos are few for this recipe: {steps} steps of {batch} clips in place of" in said
+    assert f"{videos} videos, few for this recipe: {steps} steps of {batch} clips in place of" in said
     assert 1 <= settled.data.workers <= 8
 
 

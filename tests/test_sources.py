@@ -50,9 +50,7 @@ def test_a_manifest_gives_what_is_usable_and_tells_the_rest(tmp_path: Path):
         write_manifest(tmp_path / name, entries)
         found = find(Data(path=str(tmp_path / name)))
         assert (names(found), [Path(path).name for path in found.missing]) == ([("a.mp4", "dogs")], ["b.mp4"])
-    assert (
-        found.told() == f"1 videos of 1 classes; 1 more are listed but missing or unusable, first {tmp_path / 'b.mp4'}"
-    )
+    assert found.told() == f"1 video of 1 class; 1 more listed but missing or unusable, first {tmp_path / 'b.mp4'}"
 
 
 @pytest.mark.parametrize("separator", [",", "\t", ";"])
@@ -176,7 +174,7 @@ def test_mistakes_name_the_option(tmp_path: Path):
     ]:
         with pytest.raises(MotionMAEError, match=f"--data.path .*{told}"):
             find(Data(path=path))
-    with pytest.raises(MotionMAEError, match=r"none of its 2 videos is there, not 'gone\.mp4'; --data\.root"):
+    with pytest.raises(MotionMAEError, match=r"of its 2 videos none is there, not 'gone\.mp4'; --data\.root"):
         listed(tmp_path, "list.txt", "gone.mp4 1\nlost.mp4 2\n")
     (tmp_path / "real.mp4").write_bytes(b"\0\0\0\x18ftyp")
     with pytest.raises(MotionMAEError, match="not a folder, manifest or list"):
@@ -187,11 +185,11 @@ def test_mistakes_name_the_option(tmp_path: Path):
     ("words", "told"),
     [
         ("embed tiny {} --out f.parquet", "{}: cannot be read"),
-        ("embed tiny {list} --out f.parquet", "{list}: none of its 1 videos is there, not 'gone.mp4'"),
+        ("embed tiny {list} --out f.parquet", "{list}: of its 1 video none is there, not 'gone.mp4'"),
         ("scan {}", "{}: not a folder"),
         ("scan {folder} --labels {list}x", "--labels '{list}x': there is no such folder, manifest or list"),
         ("prepare {}", "{}: cannot be read"),
-        ("prepare {list}", "{list}: none of its 1 videos is there, not 'gone.mp4'; --root names the folder"),
+        ("prepare {list}", "{list}: of its 1 video none is there, not 'gone.mp4'; --root names the folder"),
         ("pretrain tiny --data.path {}", "--data.path {}: cannot be read"),
         ("finetune tiny --init none --data.path {folder} --data.test {}", "--data.test {}: cannot be read"),
         ("probe tiny --data.path {folder} --data.test {}", "--data.test {}: cannot be read"),

@@ -19,6 +19,7 @@ from motionmae.config.pretraining import Pretrain
 from motionmae.config.recognition import Predict, Probe
 from motionmae.config.run import Optim
 from motionmae.errors import MotionMAEError
+from motionmae.words import many
 
 MOST_TOKENS = 2**20
 MOST_PARAMETERS = 10**11
@@ -61,7 +62,7 @@ def _model(model: Model) -> Iterator[tuple[str, str]]:
             yield name, f"must be a multiple of the cube's, {part}, it is {side}"
     tokens = model.frames // model.cube[0] * (model.size // model.cube[1]) * (model.size // model.cube[2])
     if tokens > MOST_TOKENS:
-        yield "cube", f"cuts a clip into {tokens} tokens, more than {MOST_TOKENS}; it is {model.cube}"
+        yield "cube", f"cuts a clip into {many(tokens, 'token')}, more than {MOST_TOKENS}; it is {model.cube}"
     parameters = sum(
         part.depth * part.width**2 * (4 + 2 * model.mlp_ratio) + 6 * part.width * math.prod(model.cube)
         for part in (model, model.decoder)
@@ -75,7 +76,7 @@ def _model(model: Model) -> Iterator[tuple[str, str]]:
 
 def _heads(part: Model | Decoder) -> Iterator[tuple[str, str]]:
     if part.width % part.heads:
-        yield "heads", f"must divide the width: {part.heads} heads do not divide a width of {part.width}"
+        yield "heads", f"must divide the width: {part.width} does not part into {many(part.heads, 'head')}"
 
 
 def _loss(loss: Loss) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,7 @@ from motionmae.library.tars import groups, holder
 from motionmae.video import origin, pulse, remote
 from motionmae.video.frames import Frames, Kept
 from motionmae.video.reading import VideoError, open_video
+from motionmae.words import many
 
 __all__ = ["Clips", "Place", "Sample", "crop", "dense", "pretraining_offsets"]
 
@@ -259,6 +260,7 @@ def told_short(dataset: Clips, most: int = 8) -> str:
         return ""
     frozen = "starts again" if data.short == "loop" else "holds its last frame"
     return (
-        f"{len(short)} of {len(lengths)} videos looked at are shorter than a clip, which spans {span} frames: one of "
-        f"{min(short)} frames {frozen} (--data.stride {data.stride} is from one frame of a clip to the next)"
+        f"shorter than a clip, which spans {many(span, 'frame')}: {len(short)} of {many(len(lengths), 'video')} looked "
+        f"at; one of {many(min(short), 'frame')} {frozen} (--data.stride {data.stride} is from one frame of a clip to "
+        f"the next)"
     )

@@ -30,6 +30,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.progress import unwrap
 from motionmae.video import origin, pulse
 from motionmae.video.origin import WINDOW
+from motionmae.words import many
 
 LOOK, SILENT, STARTING = 10, 5, 30
 """Seconds of waiting for a batch after which one looks whether workers are alive; how many such looks may find that
@@ -112,13 +113,13 @@ def within(workers: int, ahead: int, batch: int, option: str, room: float | None
     fitting = int(room // batch)
     fewer = min(workers, fitting // 2)
     less = min(ahead, fitting // fewer - 1) if fewer else ahead
+    how = f", {many(less, 'batch')} ahead each" if fewer else ", in this process"
     return (
         fewer,
         less,
         (
-            f"{option} {workers} with {ahead} batches ahead each need {needed / 1e6:.0f} MB of {SHARED}, "
-            f"{room / 1e6:.0f} MB are free: goes on with {fewer} workers"
-            f"{f', {less} batches ahead each' if fewer else ', in this process'}; docker run has --shm-size"
+            f"{option} {workers} with {many(ahead, 'batch')} ahead each need {needed / 1e6:.0f} MB of {SHARED}, "
+            f"{room / 1e6:.0f} MB are free: goes on with {many(fewer, 'worker')}{how}; docker run has --shm-size"
         ),
     )
 
@@ -194,7 +195,7 @@ def _next(iterator: Iterator[Any], beats: Tensor, option: str) -> Any:
             silent = silent + 1 if sign == before else 0
             if silent >= (SILENT if sign else STARTING):
                 raise MotionMAEError(
-                    f"the {len(beats)} processes that read clips have read nothing for {silent * LOOK:g} s: "
+                    f"of {many(len(beats), 'process')} that read clips none has read anything for {silent * LOOK:g} s: "
                     f"the storage hangs, or {SHARED} is too small for {option} {len(beats)}"
                 ) from error
 

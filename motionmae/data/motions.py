@@ -19,6 +19,7 @@ from torch import Tensor
 from motionmae.errors import MotionMAEError
 from motionmae.video.reading import open_video
 from motionmae.video.writing import write_video
+from motionmae.words import many
 
 CAMERA = ("pan left", "pan right", "pan up", "pan down", "zoom in", "zoom out")
 TIME = ("forward", "backward", "fast")
@@ -104,7 +105,7 @@ def _read(file: Path, least: int, short: int, most: int = 240) -> UInt8[Tensor, 
     with open_video(file) as video:
         count = min(len(video), most)
         if count < least:
-            raise MotionMAEError(f"{file}: has {count} frames, a clip needs {least}")
+            raise MotionMAEError(f"{file}: has {many(count, 'frame')}, a clip needs {least}")
         parts = []
         for at in range(0, count, 16):
             part = video.read(list(range(at, min(at + 16, count))))

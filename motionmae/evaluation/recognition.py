@@ -19,6 +19,7 @@ from motionmae.evaluation.comparing import of_share
 from motionmae.files import read_text, write_csv
 from motionmae.library.classes import number
 from motionmae.library.sources import Videos
+from motionmae.words import many
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,9 @@ def summary(figures: dict[str, Any]) -> str:
     """The figures that a person looks at first, in two lines, and one for each group where there are several."""
     views = figures["views"]
     top5 = f", top-5 {figures['top5']:.1%}" if len(figures["classes"]) > 5 else ""
+    seen = f"{many(views['clips'], 'clip')} x {many(views['crops'], 'crop')} of each"
     text = (
-        f"{figures['videos']} videos, {views['clips']} x {views['crops']} views: top-1 {figures['top1']:.1%}{top5}, "
+        f"{many(figures['videos'], 'video')}, {seen}: top-1 {figures['top1']:.1%}{top5}, "
         f"mean over classes {figures['mean_class']:.1%}, calibration error "
         f"{figures['calibration_error']:.1%}"
     )
@@ -99,7 +101,8 @@ def told_groups(figures: dict[str, Any]) -> str:
     groups = sorted(figures["groups"].items(), key=lambda item: item[1]["top1"])
     wide = max(len(name) for name, _ in groups)
     lines = [
-        f"  {name:{wide}}  {it['top1']:6.1%}  {it['interval'][0]:.1%} to {it['interval'][1]:.1%}  {it['videos']} videos"
+        f"  {name:{wide}}  {it['top1']:6.1%}  {it['interval'][0]:.1%} to {it['interval'][1]:.1%}  "
+        f"{many(it['videos'], 'video')}"
         for name, it in groups
     ]
     low, high = figures["top1_interval"]
@@ -108,7 +111,7 @@ def told_groups(figures: dict[str, Any]) -> str:
         (
             "group, top-1, 95 % interval over its videos:",
             *lines,
-            f"mean over {len(groups)} groups "
+            f"mean over {many(len(groups), 'group')} "
             f"{mean:.1%}; of all videos {figures['top1']:.1%}, 95 % interval over groups {low:.1%} to {high:.1%}",
         )
     )

@@ -19,6 +19,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.files import parsed, read_json, unpressed
 from motionmae.inference.embedding import Row
 from motionmae.inference.features import COLUMNS, ENDINGS, arrow_of, rows_beside
+from motionmae.words import many
 
 KINDS = dict.fromkeys(COLUMNS, (str,)) | {"start": (int, float), "end": (int, float), "frames": (list,)}
 """What each column of a row holds."""
@@ -83,7 +84,7 @@ def _check(found: Embeddings) -> None:
         raise ValueError("it has no vectors")
     for layer, value in found.vectors.items():
         if value.dtype.kind != "f" or value.ndim < 2 or not value[:1].size or len(value) != len(found.rows):
-            raise ValueError(f"layer {layer}: {value.dtype} of shape {value.shape} for {len(found.rows)} rows")
+            raise ValueError(f"layer {layer}: {value.dtype} of shape {value.shape} for {many(len(found.rows), 'row')}")
 
 
 def _layer(name: str, about: dict[str, Any]) -> int:
@@ -95,7 +96,7 @@ def _read_parquet(path: Path) -> Embeddings:
     try:
         with arrow.parquet.ParquetFile(str(path)) as file:
             if file.metadata.num_rows > path.stat().st_size:  # the same row over and over: no table says so
-                raise ValueError(f"it says that it has {file.metadata.num_rows} rows")
+                raise ValueError(f"it says that it has {many(file.metadata.num_rows, 'row')}")
             table = file.read()
     except arrow.ArrowException as error:
         raise ValueError(str(error).splitlines()[0]) from error

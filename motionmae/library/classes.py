@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from motionmae.errors import MotionMAEError
+from motionmae.words import many
 
 
 def number(labels: Sequence[str], classes: Sequence[str] = ()) -> tuple[list[int], list[str]]:
@@ -26,7 +27,7 @@ def number(labels: Sequence[str], classes: Sequence[str] = ()) -> tuple[list[int
         words = _key(unknown[0]) > _WORD
         why = " (these are numbers: names cannot be matched with them)" if words and max(places) < _WORD else ""
         raise MotionMAEError(
-            f"label {unknown[0]!r} is not among the {len(names)} classes known ({', '.join(names[:5])}…){why}"
+            f"label {unknown[0]!r} is not among the {many(len(names), 'class')} known ({', '.join(names[:5])}…){why}"
         )
     return [places[_key(label)] for label in labels], names
 

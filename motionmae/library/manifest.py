@@ -13,6 +13,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.files import replacing, write_csv
 from motionmae.library.tables import header, lines
 from motionmae.video import remote
+from motionmae.words import many
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,9 @@ def _table(path: str) -> list[dict[str, Any]]:
             if lacking := {"path", "status"}.difference(names):
                 raise MotionMAEError(f"{path}: is no manifest: it has no column {min(lacking)!r}")
             if opened.metadata.num_rows > size:  # the same row over and over: no manifest says so
-                raise MotionMAEError(f"{path}: says that it has {opened.metadata.num_rows} rows in {size} bytes")
+                raise MotionMAEError(
+                    f"{path}: says that it has {many(opened.metadata.num_rows, 'row')} in {size} bytes"
+                )
             return opened.read(names).to_pylist()
     except arrow.ArrowException as error:
         raise MotionMAEError(f"{path}: cannot be read as a manifest ({str(error).splitlines()[0]})") from error

@@ -17,6 +17,7 @@ from motionmae.library.processes import Failure, each
 from motionmae.video import frames as folder
 from motionmae.video import remote
 from motionmae.video.reading import Video, VideoError, VideoInfo, probe, read_frames
+from motionmae.words import many
 
 _NAMES = """3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m2ts m4v mj2 mjpeg mkv mov mp4 mpe mpeg mpg mts mxf
 nut obu ogg ogm ogv qt rm rmvb ts vob webm wmv"""
@@ -127,9 +128,9 @@ def _decoded(path: str, info: VideoInfo, limit: float) -> dict[str, Any]:
     with Video(path, limit) as video:
         count, reason = video.count()
     if reason:
-        return {"frames": count, "status": f"undecodable after {count} of {info.frames} frames: {reason}"}
+        return {"frames": count, "status": f"undecodable after {count} of {many(info.frames, 'frame')}: {reason}"}
     if count < info.frames - max(2, info.frames // 50):
-        return {"frames": count, "status": f"truncated: {count} of {info.frames} frames decode"}
+        return {"frames": count, "status": f"truncated: {count} of {many(info.frames, 'frame')} decoded"}
     return {"frames": count}
 
 

@@ -19,6 +19,7 @@ from motionmae.library.scan import label_of, promises, walk
 from motionmae.library.tars import distant, is_shards, members
 from motionmae.video import remote
 from motionmae.video.origin import is_address, is_of_shards, placed
+from motionmae.words import many
 
 LISTS = (".csv", ".tsv", ".txt", ".json", ".parquet", ".tar")
 """How the names of lists and shards end, which are files but no videos."""
@@ -39,10 +40,10 @@ class Videos:
 
     def told(self) -> str:
         """One line for the log: how many videos, and what is missing."""
-        classes = f" of {len(set(self.labels))} classes" if self.labels else ""
-        lost = f"; {len(self.missing)} more are listed but missing or unusable, first " if self.missing else ""
+        classes = f" of {many(len(set(self.labels)), 'class')}" if self.labels else ""
+        lost = f"; {len(self.missing)} more listed but missing or unusable, first " if self.missing else ""
         none = f"; classes are not used, as {self.unlabelled} has none" if self.unlabelled else ""
-        return f"{len(self.paths)} videos{classes}{lost}{''.join(self.missing[:1])}{none}"
+        return f"{many(len(self.paths), 'video')}{classes}{lost}{''.join(self.missing[:1])}{none}"
 
 
 def find(data: Data, option: str = "--data.path", root: str = "--data.root") -> Videos:
@@ -55,7 +56,7 @@ def find(data: Data, option: str = "--data.path", root: str = "--data.root") -> 
         found = _found(data)
         if not found.paths and found.missing:
             example = f", not {found.missing[0]!r}" + (f"; {root} names the folder that they are in" if root else "")
-            raise MotionMAEError(f"{data.path}: none of its {len(found.missing)} videos is there{example}")
+            raise MotionMAEError(f"{data.path}: of its {many(len(found.missing), 'video')} none is there{example}")
         if not found.paths:
             raise MotionMAEError(f"{data.path}: there is no video in it")
     except MotionMAEError as error:

@@ -17,6 +17,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.files import read_text, write_csv
 from motionmae.library import tables
 from motionmae.library.sources import Videos, column
+from motionmae.words import many
 
 HELD = 0.2
 """Share of each class, or of the videos by whole groups, that is drawn for the test."""
@@ -53,7 +54,7 @@ def apart(data: Data, videos: Videos, leave_out: str, seed: int) -> tuple[Videos
     if not train or not (test or how.endswith(f"--seed {seed}")):
         lacking = "test on" if train else "learn from"
         raise MotionMAEError(f"--data.path {data.path}: no video is left to {lacking} ({how})")
-    said = f"--data.test is not given: {len(train)} videos to learn from, {len(test)} to test on ({how})"
+    said = f"--data.test is not given: {many(len(train), 'video')} to learn from, {len(test)} to test on ({how})"
     return _some(videos, train), _some(videos, test), said
 
 

@@ -9,6 +9,7 @@ import csv
 from collections.abc import Sequence
 
 from motionmae.errors import MotionMAEError
+from motionmae.words import many
 
 Line = tuple[int, dict[str, str]]  # its number, and its values by the names of their columns
 
@@ -40,9 +41,9 @@ def lines(path: str, text: str, required: Sequence[str] = ()) -> list[Line]:
             if len(values) < len(names) or extra:
                 lacking = next((name for name in names[len(values) :] if name in required), "")
                 told = (
-                    f"has no value for {lacking!r}" if lacking else f"has {len(values)} values, the header {len(names)}"
+                    f"no value for {lacking!r}" if lacking else f"{many(len(values), 'value')}, the header {len(names)}"
                 )
-                raise MotionMAEError(f"{path}: line {reader.line_num} {told}")
+                raise MotionMAEError(f"{path}: line {reader.line_num} has {told}")
             row = {name: value.strip() for name, value in zip(names, values, strict=False) if name}
             found.append((reader.line_num, row))
     except csv.Error as error:

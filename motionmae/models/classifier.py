@@ -15,6 +15,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.models import weights
 from motionmae.models.blocks import EPS
 from motionmae.models.encoder import VideoEncoder
+from motionmae.words import many
 
 HEAD_SCALE = 0.001  # what a new head's weights are multiplied by: all classes start equally likely
 
@@ -72,7 +73,7 @@ def read_classifier(
     count = len(found.state["head.linear.weight"])
     names = tuple(found.config.get("classes") or (str(number) for number in range(count)))
     if len(names) != count:
-        raise MotionMAEError(f"{path}: names {len(names)} classes but its head tells {count}")
+        raise MotionMAEError(f"{path}: names {many(len(names), 'class')} but its head tells {count}")
     classifier = Classifier(found.model, names)
     weights.fill(classifier, {n: v for n, v in found.state.items() if n.startswith(("encoder.", "head."))}, path)
     return classifier.eval(), found.config

@@ -28,6 +28,7 @@ from motionmae.models.encoder import VideoEncoder
 from motionmae.models.foreign import images, transformers, videomae
 from motionmae.models.foreign.files import Foreign, is_foreign_folder, open_foreign
 from motionmae.models.foreign.found import Checkpoint, Told
+from motionmae.words import many
 
 __all__ = ["Checkpoint", "fill", "load", "load_autoencoder", "newest_checkpoint", "read", "save"]
 
@@ -241,10 +242,12 @@ def _agree(found: Checkpoint, shapes: dict[str, tuple[int, ...]], file: Path) ->
     below = {match[1] for name in shapes if (match := re.match(r"decoders\.\d+\.blocks\.(\d+)\.", name))}
     for what, said, have in (("", model.depth, held), ("decoder", model.decoder.depth, below)):
         if said != len(have) and (have or not what):
-            raise MotionMAEError(f"{file}: its config says {said} {what or 'encoder'} blocks, it holds {len(have)}")
+            raise MotionMAEError(
+                f"{file}: its config says {many(said, (what or 'encoder') + ' block')}, it holds {len(have)}"
+            )
     tokens = model.frames * model.size * model.size // math.prod(model.cube)
     if tokens * max(model.width, model.decoder.width if below else 0) > MOST:
-        raise MotionMAEError(f"{file}: its config asks for {tokens} tokens, more than there is room for")
+        raise MotionMAEError(f"{file}: its config asks for {many(tokens, 'token')}, more than there is room for")
     targets = _targets(model, shapes)
     with torch.device("meta"):
         module = MotionMAE(model, targets) if targets else torch.nn.ModuleDict({"encoder": VideoEncoder(model)})

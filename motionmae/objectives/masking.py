@@ -15,6 +15,7 @@ from torch import Tensor
 from motionmae import noise
 from motionmae.config import MaskKind
 from motionmae.errors import MotionMAEError
+from motionmae.words import many
 
 Grid = tuple[int, int, int]
 Scores = Float[Tensor, "b n"]
@@ -97,7 +98,9 @@ def count(kind: MaskKind, ratio: float, grid: Grid) -> int:
     else:
         hidden = int(ratio * slots * places)
     if not 0 < hidden < slots * places:
-        raise MotionMAEError(f"mask.ratio={ratio} hides {hidden} of {slots * places} tokens ({kind}): none or all")
+        raise MotionMAEError(
+            f"mask.ratio={ratio} hides {hidden} of {many(slots * places, 'token')} ({kind}): none or all"
+        )
     return hidden
 
 

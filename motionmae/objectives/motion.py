@@ -17,6 +17,7 @@ from motionmae.config import MotionKind, Target
 from motionmae.errors import MotionMAEError
 from motionmae.models.encoder import to_unit
 from motionmae.models.tokens import Cube, Grid, patchify, take
+from motionmae.words import many
 
 DIAGONAL = 1e-5
 """Added to the mean squares of the gradients of pixels in [0, 1]: where they are below 0.003 a pixel nothing moves."""
@@ -33,8 +34,8 @@ def neighbours(
     start, wanted = (target.gap, frames + target.gap) if target.adjacent == "clip" else (frames, 2 * frames)
     if clip.shape[2] != wanted:
         raise MotionMAEError(
-            f"a clip of {clip.shape[2]} frames cannot give {frames} differences: adjacent={target.adjacent} and "
-            f"gap={target.gap} need {wanted}"
+            f"a clip of {many(clip.shape[2], 'frame')} cannot give {many(frames, 'difference')}: "
+            f"adjacent={target.adjacent} and gap={target.gap} need {wanted}"
         )
     return clip[:, :, :frames], clip[:, :, start : start + frames]
 

@@ -6,14 +6,16 @@ from typing import Any
 
 from motionmae import __version__
 from motionmae.config import Model
+from motionmae.words import many
 
 
 def card(name: str, model: Model, config: dict[str, Any], kind: str, classes: tuple[str, ...], usage: str) -> str:
     """Markdown with the hub's front matter. `config` is the run's, as its checkpoint holds it; it may lack anything."""
     data, mask = config.get("data") or {}, config.get("mask") or {}
     loss, optim = config.get("loss") or {}, config.get("optim") or {}
-    frames = f"{model.frames} frames of {model.size} x {model.size} pixels"
-    sampling = {"uniform": "spread over the video", "dense": f"every {data.get('stride', '?')} frames"}
+    frames = f"{many(model.frames, 'frame')} of {model.size} x {model.size} pixels"
+    stride = data.get("stride", "?")
+    sampling = {"uniform": "spread over the video", "dense": f"at a stride of {stride}"}
     lines = [
         "---",
         "library_name: " + ("transformers" if kind == "hf" else "motionmae"),
@@ -24,8 +26,8 @@ def card(name: str, model: Model, config: dict[str, Any], kind: str, classes: tu
         f"# {name}",
         "",
         f"A video transformer made with MotionMAE {__version__} (arXiv 2210.04154): clips of {frames}, cubes of "
-        f"{' x '.join(map(str, model.cube))}, width {model.width}, {model.depth} blocks, {model.heads} heads, "
-        f"positions {model.positions}.",
+        f"{' x '.join(map(str, model.cube))}, width {model.width}, {many(model.depth, 'block')}, "
+        f"{many(model.heads, 'head')}, positions {model.positions}.",
         "",
         "| | |",
         "|---|---|",
@@ -37,8 +39,10 @@ def card(name: str, model: Model, config: dict[str, Any], kind: str, classes: tu
             f"| pretrained on | {targets or '?'}, {mask.get('ratio', 0):.0%} masked ({mask.get('kind', '?')}) |"
         )
     if optim:
-        length = f"{optim['steps']} steps" if optim.get("steps") else f"{optim.get('epochs', '?')} epochs"
-        lines.append(f"| trained for | {length} of {optim.get('batch', '?')} clips |")
+        kind = "step" if optim.get("steps") else "epoch"
+        lines.append(
+            f"| trained for | {many(optim.get(f'{kind}s', 0), kind)} of {many(optim.get('batch', 0), 'clip')} |"
+        )
     if classes:
         lines.append(f"| classes | {', '.join(classes[:20])}{' …' if len(classes) > 20 else ''} |")
     lines += [

@@ -18,6 +18,7 @@ from motionmae.evaluation.recognition import LabelledVideos, accuracy_by_group, 
 from motionmae.files import write_image, write_json, write_text
 from motionmae.report import page
 from motionmae.report.page import Finding
+from motionmae.words import many
 
 SMALL = 40  # classes up to which the confusions are a table of numbers, and not a picture
 LISTED, EACH = 3000, 20  # mistakes that are listed behind the confusions, in all and behind each
@@ -43,7 +44,8 @@ def write(
     write_json(folder / "evaluation.json", figures)
     write_predictions(folder / "predictions.csv", probabilities, labels)
     views = figures["views"]
-    lead = f"{figures['videos']} videos of {len(figures['classes'])} classes, {views['clips']} x {views['crops']} views"
+    seen = f"{many(views['clips'], 'clip')} x {many(views['crops'], 'crop')} of each"
+    lead = f"{many(figures['videos'], 'video')} of {many(len(figures['classes']), 'class')}, {seen}"
     sections = [_headline(figures), _groups(figures), _orders(figures), _calibration(figures), _classes(figures)]
     sections.append(_confusions(figures, folder, _wrong(folder, probabilities, labels)))
     if mistakes:
@@ -101,7 +103,7 @@ def _headline(figures: dict[str, Any]) -> str:
     rows.append(("mean over classes", f"{figures['mean_class']:.1%}", ""))
     words = "The interval is a bootstrap over videos: where few people or places made many of them, it is too narrow."
     if "groups" in figures:
-        words = f"The interval is a bootstrap over the {len(figures['groups'])} groups: whole ones are drawn."
+        words = f"The interval is a bootstrap over {many(len(figures['groups']), 'group')}: whole ones are drawn."
     table = page.table(("figure", "value", "95 % interval"), rows)
     return page.section("Accuracy", table, page.text(words))
 

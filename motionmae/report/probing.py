@@ -10,6 +10,7 @@ from motionmae.evaluation import comparing
 from motionmae.files import write_text
 from motionmae.report import page
 from motionmae.report.page import Finding
+from motionmae.words import many
 
 
 def write(
@@ -42,5 +43,5 @@ def write(
         words = "The test's own accuracy with every setting, to see how much it moves: nobody may choose by it."
         table = page.table(("probe, features", "setting", "top-1"), others)
         sections.append(page.section("Every setting", page.text(words), table))
-    lead = f"{content['train']} videos to fit on, {content['test']} to test on"
+    lead = f"{many(content['train'], 'video')} to fit on, {content['test']} to test on"
     write_text(path, page.page("Probes of frozen features", lead, sections, verdict, about), "replace")

@@ -19,6 +19,7 @@ from motionmae.report import page
 from motionmae.report.page import Finding
 from motionmae.report.pictures import CAPTIONS
 from motionmae.report.verdict import findings
+from motionmae.words import many
 
 # What a part of the loss has to beat, in words.
 TRIVIAL = {"appearance": "trivial: predict the mean patch", "motion": "trivial: predict zero motion"}
@@ -103,7 +104,7 @@ def about(folder: Path, presets: Mapping[str, Any]) -> dict[str, str]:
     counted = re.findall(r"^\S+ \S+  (\d+ videos.*)$", log, re.MULTILINE)
     told["data"] = ", ".join(filter(None, (str(data.get("path", "")), counted[-1] if counted else "")))
     if seconds := trained(metrics, config):
-        told["trained for"] = f"{provenance.lasted(seconds)}, {metrics[-1]['step']} steps"
+        told["trained for"] = f"{provenance.lasted(seconds)}, {many(metrics[-1]['step'], 'step')}"
     kept = max(folder.glob("checkpoints/step-*"), default=None)
     told["checkpoint"] = str(kept) if kept else "none is saved"
     if config and presets:

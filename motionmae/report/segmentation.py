@@ -11,6 +11,7 @@ from torch import Tensor
 
 from motionmae.files import write_text
 from motionmae.report.page import Finding, Points, chart, charts, film, page, section, table, text
+from motionmae.words import many
 
 KEYS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 WITHIN = 1_300_000
@@ -95,7 +96,7 @@ def _verdict(
     found = []
     if scores:
         worst = _worst_first(scores, list(scores["per_sequence"]))
-        words = f"J&F {100 * scores['global']['J&F-Mean']:.1f} over {len(scores['per_object'])} objects"
+        words = f"J&F {100 * scores['global']['J&F-Mean']:.1f} over {many(len(scores['per_object']), 'object')}"
         if len(worst) > 1:
             words += f"; the worst sequence is {worst[0]}, {100 * scores['per_sequence'][worst[0]]['J&F-Mean']:.1f}"
         found.append(Finding("plain", words))
@@ -106,5 +107,5 @@ def _verdict(
     for at, way in enumerate([] if tracks is None else tracks[:, :, 2].T.tolist(), start=1):
         weak = sum(not value >= LOST for value in way)
         if weak:
-            found.append(Finding("bad", f"point {at} is as good as lost in {weak} of {len(way)} frames"))
+            found.append(Finding("bad", f"point {at} is as good as lost in {weak} of {many(len(way), 'frame')}"))
     return found or [Finding("good", "every object and point is followed to the end")]

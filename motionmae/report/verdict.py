@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from motionmae.report.page import Finding
+from motionmae.words import many
 
 Metrics = Sequence[Mapping[str, Any]]
 
@@ -61,7 +62,7 @@ def _course(metrics: Metrics) -> list[Finding]:
     losses = _values(metrics, "loss")
     tenth = len(losses) // 10
     if tenth < 1:
-        return [Finding("plain", f"{len(losses)} readings are too few to say whether the loss still falls")]
+        return [Finding("plain", f"too few readings, {len(losses)}, to say whether the loss still falls")]
     now, before = end(losses), sum(losses[-2 * tenth : -tenth]) / tenth
     fall = (before - now) / abs(before) if before else 0.0
     if fall > FALLING:
@@ -76,8 +77,8 @@ def _course(metrics: Metrics) -> list[Finding]:
 def _wrong(metrics: Metrics, config: Mapping[str, Any], log: str) -> list[Finding]:
     found = []
     if skipped := sum(_values(metrics, "skipped")):
-        found.append(f"{skipped:.0f} steps were skipped, as their loss or gradient was not finite")
-    planned = re.findall(r"^\S+ \S+  (\d+) steps of ", log, re.MULTILINE)
+        found.append(f"skipped, as loss or gradient was not finite: {many(round(skipped), 'step')}")
+    planned = re.findall(r"^\S+ \S+  (\d+) steps? of ", log, re.MULTILINE)
     last = max((int(line["step"]) for line in metrics if "step" in line), default=0)
     wanted = int(planned[-1]) if planned else (config.get("optim") or {}).get("steps") or 0
     if last < wanted:

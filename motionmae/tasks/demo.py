@@ -34,6 +34,7 @@ from motionmae.progress import Progress, clock, then
 from motionmae.report import page
 from motionmae.report.run import columns, last_picture, loss_charts
 from motionmae.tasks import study
+from motionmae.words import many
 
 ARMS = ("untrained", "appearance", "both")
 COLUMNS = {
@@ -140,9 +141,9 @@ def write_page(config: Demo, base: Pretrain, rows: dict[str, Any], elapsed: str,
             page.table(header, table_of(rows), strong=[3]),
             page.text(
                 f"Accuracy over {len(MOTIONS)} motions ({', '.join(MOTIONS)}) on {config.tests} unseen videos of each, "
-                f"and region J and contour F of first-frame masks propagated through {config.sequences} sequences. "
-                "Brackets: the 95 % interval of the difference, were other test videos drawn. "
-                f"One seed ({config.seed}): another seed moves figures by some points too."
+                f"and region J and contour F of first-frame masks propagated through "
+                f"{many(config.sequences, 'sequence')}. Brackets: the 95 % interval of the difference, were other test "
+                f"videos drawn. One seed ({config.seed}): another seed moves figures by some points too."
             ),
         ),
         page.section(
@@ -162,7 +163,8 @@ def write_page(config: Demo, base: Pretrain, rows: dict[str, Any], elapsed: str,
     )
     parts.append(page.section("What to run next", page.code("\n".join(lines))))
     videos = config.videos * len(MOTIONS)
-    lead = f"{config.steps} steps of {base.optim.batch} clips on {videos} videos, twice; {elapsed} in all."
+    learnt = f"{many(config.steps, 'step')} of {many(base.optim.batch, 'clip')} on {many(videos, 'video')}"
+    lead = f"{learnt}, twice; {elapsed} in all."
     return page.page("MotionMAE demo", lead, parts)
 
 

@@ -24,6 +24,7 @@ from motionmae.models.encoder import VideoEncoder
 from motionmae.progress import Progress, then
 from motionmae.runtime import Runtime
 from motionmae.video import remote
+from motionmae.words import many
 
 PART = 32
 """Videos in a part: what a stop loses at most, for each rank."""
@@ -67,10 +68,10 @@ def run(config: Embed) -> None:
         if here.main:
             missing = [at for at in range(count) if not part_of(folder, at).exists()]
             if missing:
-                here.say(f"{count - len(missing)} of {count} parts are there; whichever job ends last joins them")
+                here.say(f"there: {count - len(missing)} of {many(count, 'part')}; whichever job ends last joins them")
                 return
             rows = join_table(folder, count, out, {name: value for name, value in about.items() if name != "videos"})
-            here.say(f"{rows} rows: {out}")
+            here.say(f"{many(rows, 'row')}: {out}")
             then(f"motionmae search {quote(str(out))} QUERY.mp4, or motionmae map {quote(str(out))}")
 
 
@@ -85,7 +86,7 @@ def told(layout: Layout, encoder: VideoEncoder) -> str:
         "attentive": "what the attentive probe looks at",
     }[layout.pool]
     row = rows.get(layout.every, f"a row every {layout.every.removesuffix('s')} s")
-    clip = f"{views.frames} frames of {views.size} x {views.size}"
+    clip = f"{many(views.frames, 'frame')} of {views.size} x {views.size}"
     return f"{row}; {clip}; {pool} of layer {layers} of {encoder.config.depth}"
 
 
@@ -144,7 +145,7 @@ def embed_far(
             progress.step()
     if lost:
         raise MotionMAEError(
-            f"{len(lost)} of {len(todo)} parts are lacking, first {lost[0]}; the same command makes them"
+            f"lacking: {len(lost)} of {many(len(todo), 'part')}, first {lost[0]}; the same command makes them"
         )
 
 

@@ -16,6 +16,7 @@ from motionmae.models.classifier import read_classifier
 from motionmae.progress import then
 from motionmae.report import evaluation as report
 from motionmae.runtime import out_beside
+from motionmae.words import many
 
 
 def run(config: Evaluate) -> None:
@@ -31,7 +32,7 @@ def run(config: Evaluate) -> None:
         folder = Path(config.out) if config.out else out_beside(config.model, "evaluation")
         found = examine_classifier(classifier, labels, view, config.compute, here, config.orders, config.mistakes)
         if here.main:
-            about = {"model": config.model, "data": f"{config.data.path}, {len(labels.files)} videos"}
+            about = {"model": config.model, "data": f"{config.data.path}, {many(len(labels.files), 'video')}"}
             figures = report.write(folder, found.figures, found.probabilities, labels, found.mistakes, about)
             here.say(f"{summary(figures)}\n{folder / 'report.html'}")
     then(f"open {folder / 'report.html'} in a browser, or motionmae predict {quote(config.model)} VIDEO")

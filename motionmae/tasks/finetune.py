@@ -42,6 +42,7 @@ from motionmae.report import evaluation as report
 from motionmae.runtime import Runtime
 from motionmae.training import optim, settling
 from motionmae.training.learning import learn
+from motionmae.words import many
 
 WATCHED = 256  # videos of the test set that are looked at during training, once each
 
@@ -97,7 +98,10 @@ def in_each(config: Finetune, videos: Videos, names: Sequence[str]) -> None:
         files, labels, groups = files + paths, labels + known, groups + [name] * len(paths)
     numbers = [classes.index(label) for label in labels]
     figures = measure({"views": torch.cat(found)}, torch.tensor(numbers), classes) | {"views": view}
-    about = {"model": f"{out}/group-*", "data": f"{config.data.path}, {len(files)} videos of {len(names)} groups"}
+    about = {
+        "model": f"{out}/group-*",
+        "data": f"{config.data.path}, {many(len(files), 'video')} of {many(len(names), 'group')}",
+    }
     figures = report.write(out, figures, torch.cat(found), LabelledVideos(files, numbers, classes, groups), [], about)
     print(f"{summary(figures)}\n{out / 'report.html'}")
     then(f"open {out / 'report.html'} in a browser")
@@ -141,7 +145,7 @@ def fit_videos(config: Finetune, videos: Videos, tests: Videos | None = None, ho
             if here.main:
                 told = {
                     "model": config.run.out,
-                    "data": f"{config.data.test or config.data.path}, {len(test.files)} videos",
+                    "data": f"{config.data.test or config.data.path}, {many(len(test.files), 'video')}",
                 }
                 figures = report.write(folder, found.figures, found.probabilities, test, found.mistakes, told)
                 here.say(f"{summary(figures)}\n{folder / 'report.html'}")
@@ -213,7 +217,7 @@ def watching(
     def look(step: int) -> dict[str, float]:
         scores = watch(lambda clip: classifier(clip).float(), dataset, compute(settled.config), alone, quiet=True)
         top1 = top_k(scores["views"], numbers, 1)
-        here.say(f"step {step}: top-1 on {len(places)} test videos, one view each: {top1:.1%}")
+        here.say(f"step {step}: top-1 on {many(len(places), 'test video')}, one view each: {top1:.1%}")
         return {"test_top1": top1}
 
     return look
@@ -227,6 +231,5 @@ def describe(
     return (
         f"{videos.told()}, {used} used, clips of {config.data.frames} x {config.data.size} x {config.data.size}\n"
         f"{millions:.1f} M parameters from {config.init}, on {here.device}\n"
-        f"{plan.steps} steps of {plan.batch} clips = {plan.micro} x {plan.accumulation} accumulated x {plan.ranks} "
-        f"ranks, into {config.run.out}\n{optim.told(plan, config.optim)}"
+        f"{optim.in_numbers(plan)}, into {config.run.out}\n{optim.told(plan, config.optim)}"
     )

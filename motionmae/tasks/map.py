@@ -15,6 +15,7 @@ from motionmae.inference.nearest import blocks, mean_of
 from motionmae.inference.table import read_features
 from motionmae.progress import then
 from motionmae.report.gallery import Shown, write_map
+from motionmae.words import many
 
 
 def run(config: Map) -> None:
@@ -30,7 +31,7 @@ def run(config: Map) -> None:
         Shown(f"{row.label} {row.video} {row.start:.1f} to {row.end:.1f} s".strip(), row.video, row.frames)
         for row in table.rows
     ]
-    lead = f"{len(table.rows)} rows of {config.features}, {told}"
+    lead = f"{many(len(table.rows), 'row')} of {config.features}, {told}"
     write_map(out, lead, points, shown, [row.label for row in table.rows], config.pictures)
     print(out)
     then(f"open {out} in a browser")

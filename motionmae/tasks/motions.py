@@ -9,6 +9,7 @@ from motionmae.config import Motions, check
 from motionmae.data.motions import MOTIONS, split_sources, write_clips
 from motionmae.errors import MotionMAEError
 from motionmae.progress import then
+from motionmae.words import many
 
 
 def run(config: Motions) -> None:
@@ -23,7 +24,7 @@ def run(config: Motions) -> None:
     write_clips(train, test, Path(config.out), config.count, config.seed, config.frames, config.size)
     for name, files in (("train", train), ("test", test)):
         told = ", ".join(file.name for file in files)
-        print(f"{name}: {len(files) * len(MOTIONS) * config.count} clips of {len(MOTIONS)} motions from {told}")
+        print(f"{name}: {many(len(files) * len(MOTIONS) * config.count, 'clip')} of {len(MOTIONS)} motions from {told}")
     print(config.out)
     out = quote(config.out)
     then(f"motionmae finetune tiny --init none --data.path {out}/train --data.test {out}/test")

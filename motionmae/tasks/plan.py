@@ -23,6 +23,7 @@ from motionmae.progress import clock, then
 from motionmae.runtime import Runtime
 from motionmae.training import optim, settling
 from motionmae.training.machine import COUNTED, now
+from motionmae.words import many
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,11 @@ def run(config: Planned) -> None:
     seconds = plan.steps * plan.batch * needs.flops / (rate * config.gpus)
     if said:
         print(said)
-    print(
-        f"{plan.steps} steps of {plan.batch} clips = {plan.micro} x {plan.accumulation} accumulated x {plan.ranks} "
-        f"ranks; {plan.steps * plan.batch} clips of {config.videos} videos"
-    )
+    print(f"{optim.in_numbers(plan)}; {many(plan.steps * plan.batch, 'clip')} of {many(config.videos, 'video')}")
     for name, bytes_ in memory(needs, plan.micro, config.gpus).items():
         print(
-            f"{name}: about {bytes_ / 2**30:.2f} GiB a rank with {plan.micro} clips at once ({needs.kept / 2**20:.0f} "
-            f"MiB a clip)"
+            f"{name}: about {bytes_ / 2**30:.2f} GiB a rank with {many(plan.micro, 'clip')} at once "
+            f"({needs.kept / 2**20:.0f} MiB a clip)"
         )
     print(
         f"{needs.flops / 1e9:.1f} GFLOP a clip, forward and backward, {plan.steps * plan.batch * needs.flops:.2e} FLOP"

@@ -31,6 +31,7 @@ from motionmae.video import remote
 from motionmae.video.frames import Frames
 from motionmae.video.reading import VideoError, open_video
 from motionmae.video.writing import write_video
+from motionmae.words import many
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,14 @@ def run(config: Predict) -> None:
                 if not config.json:
                     here.say(table(file, found[file], classifier.names, config.top))
         if not found:
-            raise MotionMAEError(f"none of the {len(files)} videos could be read")
+            raise MotionMAEError(f"of {many(len(files), 'video')} none could be read")
         if config.json:
             write_found(config.json, found, classifier.names, config.top)
         if config.render:
             with_classes(files[0], found[files[0]], classifier.names, config.render)
             print(config.render, file=sys.stderr)
         if config.json not in ("", "-") and here.main:
-            print(f"the likeliest {config.top} classes of {len(found)} videos: {config.json}")
+            print(f"the likeliest {many(config.top, 'class')} of {many(len(found), 'video')}: {config.json}")
         along = "--every 1s tells the classes along time" if not config.every else "--render FILE.mp4 shows them"
         then(along, aside=config.json == "-")
 

@@ -23,6 +23,7 @@ from motionmae.progress import Progress, then
 from motionmae.video import remote
 from motionmae.video.reading import open_video
 from motionmae.video.table import forget
+from motionmae.words import many
 
 FREE = ("source", "workers", "root", "split", "spread", "out")
 SAMPLED = 8
@@ -54,7 +55,7 @@ def run(config: Prepare) -> None:
                 entries.append(result)
             progress.step()
     if not entries and mine.jobs == 1:
-        raise MotionMAEError(f"{config.source}: none of its {every} videos could be prepared")
+        raise MotionMAEError(f"{config.source}: of its {many(every, 'video')} none could be prepared")
     entries.sort(key=lambda entry: entry.path)
     made = parts.Manifest(manifest, mine)
     made.keep(entries, True)
@@ -63,13 +64,13 @@ def run(config: Prepare) -> None:
         gained(work, entries)
     if mine.jobs > 1:
         if left := made.lacking():
-            print(f"{left} of {mine.jobs} parts are not there yet")
+            print(f"not there yet: {left} of {many(mine.jobs, 'part')}")
             return
         entries = made.join()
     remove(parts.parts_beside(manifest))
     if config.shard:
         count = tars.pack(entries, os.path.join(config.out, "shards"), config.shard)
-        print(f"{count} shards: {config.out}/shards")
+        print(f"{many(count, 'shard')}: {config.out}/shards")
     then(f"motionmae pretrain small --data.path {quote(f'{config.out}/shards' if config.shard else str(manifest))}")
 
 

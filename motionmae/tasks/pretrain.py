@@ -31,6 +31,7 @@ from motionmae.report.pictures import save_animation, side_by_side
 from motionmae.runtime import Runtime
 from motionmae.training import optim, settling
 from motionmae.training.learning import learn
+from motionmae.words import many
 
 LOOKED_AT = 256
 """Videos whose clips tell how the representation is doing, at each inspection."""
@@ -127,11 +128,10 @@ def describe(config: Pretrain, plan: optim.Plan, objective: Reconstruction, told
     hidden = masking.count(mask.kind, mask.ratio, grid)
     predicted = max(1, int(mask.decode_ratio * hidden)) if hidden else 0
     return (
-        f"{told}, clips of {model.frames} x {model.size} x {model.size}, {math.prod(grid)} tokens: "
+        f"{told}, clips of {model.frames} x {model.size} x {model.size}, {many(math.prod(grid), 'token')}: "
         f"{math.prod(grid) - hidden} visible, {hidden} masked ({mask.kind}, {mask.ratio}), {predicted} predicted\n"
         f"encoder {encoder:.1f} M parameters, {whole:.1f} M with the decoder, on {here.device}\n"
-        f"{plan.steps} steps of {plan.batch} clips = {plan.micro} x {plan.accumulation} accumulated x {plan.ranks} "
-        f"ranks, into {config.run.out}\n{optim.told(plan, config.optim)}"
+        f"{optim.in_numbers(plan)}, into {config.run.out}\n{optim.told(plan, config.optim)}"
     )
 
 

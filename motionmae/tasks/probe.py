@@ -41,6 +41,7 @@ from motionmae.progress import then
 from motionmae.report import probing as report
 from motionmae.runtime import Runtime
 from motionmae.video import remote
+from motionmae.words import many
 
 
 def run(config: Probe) -> dict[str, Any]:
@@ -70,8 +71,10 @@ def run(config: Probe) -> dict[str, Any]:
         content = {"train": fitted, "test": tests, "views": asdict(view), "probes": table}
         write_json(folder / "probe.json", content)
         write_page(folder / "report.html", config, content, videos.numbers, folds)
-        turns = f", each of {len(folds)} values of {config.data.leave} in turn" if config.data.leave else ""
-        here.say(f"{fitted} videos to fit on, {tests} to test on{turns}\n{told(table)}\n{folder / 'report.html'}")
+        turns = f", each of {many(len(folds), 'value')} of {config.data.leave} in turn" if config.data.leave else ""
+        here.say(
+            f"{many(fitted, 'video')} to fit on, {tests} to test on{turns}\n{told(table)}\n{folder / 'report.html'}"
+        )
         then(f"open {folder / 'report.html'} in a browser, or motionmae finetune custom --init {quote(config.model)}")
         return content
 
@@ -182,7 +185,8 @@ def kept_features(
     sizes = [counts[name] for name in small]
     width = 3 * SIDE**2 if isinstance(encoder, Pixels) else encoder.config.width
     shape = (len(files), counts["tokens"], width)
-    here.say(f"features of {len(files)} videos: {told_size(sum(sizes) * len(files) * width * 4, shape, wanted, path)}")
+    size = told_size(sum(sizes) * len(files) * width * 4, shape, wanted, path)
+    here.say(f"features of {many(len(files), 'video')}: {size}")
     with filling(beside, shape, here) if small != wanted else contextlib.nullcontext(np.empty(0)) as table:
 
         def take(videos: list[int], means: Tensor) -> Tensor:

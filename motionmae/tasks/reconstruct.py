@@ -27,6 +27,7 @@ from motionmae.runtime import Runtime
 from motionmae.video.origin import placed
 from motionmae.video.reading import open_video
 from motionmae.video.writing import write_video
+from motionmae.words import many
 
 SHARPEST = 8.0
 """Frames a second of the result at most: slower than life, so that single frames can be looked at."""
@@ -135,7 +136,7 @@ def told(table: dict[str, float], clips: int) -> str:
         + ("" if table[f"{name}_ratio"] < 0.99 else ": nothing is learnt")
         for name in names
     ]
-    return "\n".join((f"mean of {clips} clips", *lines))
+    return "\n".join((f"mean of {many(clips, 'clip')}", *lines))
 
 
 def write_page(config: Reconstruct, objective: Reconstruction, clips: int, table: dict[str, float], video: Path) -> str:
@@ -157,7 +158,7 @@ def write_page(config: Reconstruct, objective: Reconstruction, clips: int, table
         for name in ("appearance", "motion")
         if name in table
     ]
-    lead = f"{config.video}, {clips} clips, {mask.ratio:.0%} hidden ({mask.kind}), by {config.model}"
+    lead = f"{config.video}, {many(clips, 'clip')}, {mask.ratio:.0%} hidden ({mask.kind}), by {config.model}"
     figures = page.table(("head", "loss", "share of the trivial loss"), rows)
     note = page.text("Below 1 something is learnt: 1 is the mean patch for appearance, and no motion for motion.")
     player = page.film(video, f"{words} {scale}".strip())

@@ -24,6 +24,7 @@ from motionmae.library.scan import scan
 from motionmae.library.sources import find
 from motionmae.progress import Progress, then
 from motionmae.video.origin import is_address, placed
+from motionmae.words import many
 
 BETWEEN = 60.0
 """Seconds after which what is done is written down again."""
@@ -57,11 +58,11 @@ def run(config: Scan) -> None:
             made.keep(entries, whole)
     if mine.jobs > 1:
         if left := made.lacking():
-            print(f"{len(entries)} videos; {left} of {mine.jobs} parts are not there yet")
+            print(f"{many(len(entries), 'video')}; not there yet: {left} of {many(mine.jobs, 'part')}")
             return
         entries = made.join()
     if not entries:
-        raise MotionMAEError(f"{config.folder}: there is no video below this folder ({others} other files)")
+        raise MotionMAEError(f"{config.folder}: there is no video below this folder ({many(others, 'other file')})")
     remove(parts.parts_beside(out))
     show(console, out, entries, others)
     start = f" --data.root {quote(config.folder)}" if made.home else ""  # paths start there, and no file says where
@@ -96,7 +97,7 @@ def show(console: Console, out: str, entries: Sequence[Entry], others: int) -> N
     def add(count: int, what: str, example: str) -> None:
         table.add_row(str(count), *(Text(one_line(words)) for words in (what, os.path.basename(example))))
 
-    add(len(usable), f"usable: {hours:.2f} hours, {sum(e.frames for e in usable)} frames", "")
+    add(len(usable), f"usable: {hours:.2f} hours, {many(sum(e.frames for e in usable), 'frame')}", "")
     for reason, count in Counter(_kind(entry.status) for entry in entries if not entry.usable).most_common():
         example = next(entry.path for entry in entries if _kind(entry.status) == reason)
         add(count, f"quarantined: {reason}", example)
@@ -126,4 +127,5 @@ def _notes(usable: Sequence[Entry]) -> list[tuple[tuple[int, str], str]]:
     ]
     kinds = Counter(entry.label for entry in usable if entry.label)
     notes = [((len(group), text), group[0].path) for group, text in groups if group]
-    return notes + ([((sum(kinds.values()), f"in {len(kinds)} folders, taken for classes"), "")] if kinds else [])
+    told = f"in {many(len(kinds), 'folder')}, taken for classes"
+    return notes + ([((sum(kinds.values()), told), "")] if kinds else [])

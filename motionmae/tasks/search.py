@@ -29,6 +29,7 @@ from motionmae.report.gallery import Shown, write_gallery
 from motionmae.runtime import Runtime
 from motionmae.video.errors import VideoError
 from motionmae.video.origin import placed
+from motionmae.words import many
 
 MOST = 10_000
 """Pairs of near-duplicates that are listed."""
@@ -68,10 +69,10 @@ def run(config: Search) -> None:
         shown = {
             name: [Shown(in_words(hit), hit.row.video, hit.row.frames) for hit in some] for name, some in found.items()
         }
-        write_gallery(Path(config.html), title, f"{len(table.rows)} rows of {config.features}", shown)
+        write_gallery(Path(config.html), title, f"{many(len(table.rows), 'row')} of {config.features}", shown)
         print(config.html, file=sys.stderr)
     if config.json not in ("", "-"):
-        print(f"{sum(map(len, found.values()))} hits: {config.json}")
+        print(f"{many(sum(map(len, found.values())), 'hit')}: {config.json}")
     then(
         f"open {config.html} in a browser" if config.html else "--html hits.html shows the hits as pictures",
         aside=config.json == "-",

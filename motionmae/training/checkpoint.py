@@ -26,6 +26,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.runtime import Runtime
 from motionmae.stored import SUFFIXES
 from motionmae.training import shards
+from motionmae.words import many
 
 try:
     import fcntl
@@ -142,8 +143,8 @@ def newest_whole(folder: Path) -> tuple[Path | None, tuple[dict[str, Tensor], di
             os.replace(file, aside)
     if kept:
         raise MotionMAEError(
-            f"{folder}: none of its {len(kept)} checkpoints is whole (they are kept as *.damaged); repeat the command "
-            f"to start again from step 0"
+            f"{folder}: of its {many(len(kept), 'checkpoint')} none is whole (they are kept as *.damaged); repeat the "
+            f"command to start again from step 0"
         )
     return None, None
 

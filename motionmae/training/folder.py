@@ -18,6 +18,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.files import json_text, read_json, read_text, write_json
 from motionmae.runtime import Runtime
 from motionmae.training.checkpoint import alone
+from motionmae.words import many
 
 # What may change between a run and its resumption without changing what is learnt.
 FREE = (
@@ -85,7 +86,7 @@ def _longer(before: dict[str, Any], settings: dict[str, Any]) -> str:
         return ""
     added = f"{here - there:g}" if kind == "steps" and there else "as many as are added"
     rates = (
-        f"the last {new['tail']} steps stay at the lowest rate"
+        f"the lowest rate stays for the last {many(new['tail'], 'step')}"
         if new.get("tail")
         else f"the cosine now ends there, so the rate rises at first (--optim.tail {added} keeps the rates it had)"
     )

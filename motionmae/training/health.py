@@ -20,6 +20,7 @@ from motionmae.training import parallel
 from motionmae.training.folder import completed, plain, same_config
 from motionmae.training.log import Log
 from motionmae.training.meter import Bad
+from motionmae.words import many
 
 WINDOW = 100  # steps over which skipped ones are counted
 LEARNT = 0.97  # below this share of the trivial prediction's cost, a part has learnt something
@@ -46,9 +47,9 @@ class Budget:
         if self.spent(sound, bad):
             file = dump(log.folder / "dumps" / f"step-{step:08d}.safetensors", self.bad, objective, told, log.runtime)
             raise MotionMAEError(
-                f"{len(self.bad)} of the last {len(self.recent)} steps had a loss or gradient that is not finite, "
-                f"--run.bad-steps allows {self.allowed}; the weights are those before them. The same command with "
-                f"--run.replay {file} runs them again and says where it begins"
+                f"{len(self.bad)} of the last {many(len(self.recent), 'step')} had a loss or gradient that is not "
+                f"finite, --run.bad-steps allows {self.allowed}; the weights are those before them. The same command "
+                f"with --run.replay {file} runs them again and says where it begins"
             )
 
 
@@ -70,8 +71,9 @@ class Plateaus:
             return []
         means = {name: sum(values) / len(values) for name, values in self.readings.items()}
         told = [
-            f"step {step}: {name} is on a plateau: over the last {step - self.begun} steps its loss was {mean:.3f} of "
-            f"a trivial prediction's, so it has learnt nothing yet; try another learning rate, or look at its pictures"
+            f"step {step}: {name} is on a plateau: over the last {many(step - self.begun, 'step')} its loss was "
+            f"{mean:.3f} of a trivial prediction's, so it has learnt nothing yet; try another learning rate, or look "
+            f"at its pictures"
             for name, mean in means.items()
             if mean >= LEARNT
         ]
@@ -122,7 +124,7 @@ def replay(objective: nn.Module, batches: Any, config: Any, runtime: Runtime) ->
     """
     file = Path(config.run.replay)
     if runtime.ranks > 1:
-        raise MotionMAEError(f"--run.replay {file}: runs on one process, this run has {runtime.ranks} ranks")
+        raise MotionMAEError(f"--run.replay {file}: runs on one process, this run has {many(runtime.ranks, 'rank')}")
     weights, told = read_dump(file)
     same_config(
         completed(config, told["config"]),

@@ -25,6 +25,7 @@ from motionmae.training.folder import open_folder, plain
 from motionmae.training.log import Log
 from motionmae.training.meter import Meter
 from motionmae.training.optim import Plan, average, learning_rate, move_average, optimiser, set_rate
+from motionmae.words import many
 
 __all__ = ["fit", "open_folder", "train_step"]
 
@@ -54,7 +55,7 @@ def fit(
     first, before = checkpoint.restore(folder, state, runtime)
     if first >= plan.steps:
         parallel.refresh(objective, state.objective, runtime)
-        runtime.say(f"{folder}: already finished, {first} steps")
+        runtime.say(f"{folder}: already finished, {many(first, 'step')}")
         return True
     log, done, last = Log(folder, first, plan.steps, config, runtime), first, False
     with contextlib.closing(log), Interrupts() as interrupts, _closing(batches(first)) as coming:
@@ -116,7 +117,7 @@ def _resumed(folder: Path, first: int, before: dict[str, Any], plan: Plan) -> st
     if not first:
         return ""
     videos = before.get("videos", plan.videos)
-    changed = f"; it had {videos} videos and now has {plan.videos}, so their order is another one"
+    changed = f"; it had {many(videos, 'video')} and now has {plan.videos}, so their order is another one"
     return f"{folder}: going on from step {first}{changed if videos != plan.videos else ''}"
 
 

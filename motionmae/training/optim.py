@@ -13,6 +13,7 @@ from torch import nn
 from motionmae.config import Optim, OptimKind, Run, check
 from motionmae.errors import MotionMAEError
 from motionmae.training.muon import Muon
+from motionmae.words import many
 
 Group = dict[str, Any]
 
@@ -57,20 +58,26 @@ def endless(optim: Optim) -> bool:
     return 0 < optim.epochs <= optim.warmup_epochs
 
 
+def in_numbers(plan: Plan) -> str:
+    """The plan's steps, and what makes up the clips of each."""
+    made = f"{plan.micro} x {plan.accumulation} accumulated x {many(plan.ranks, 'rank')}"
+    return f"{many(plan.steps, 'step')} of {many(plan.batch, 'clip')} = {made}"
+
+
 def told(plan: Plan, optim: Optim) -> str:
     """The plan's learning rates in a line, and a second one where its warm-up is not the one asked for."""
     scale = plan.batch / 256
     start, end = optim.lr_start * scale, optim.lr_end * scale
     text = (
-        f"learning rate from {start:.2e} in {plan.warmup} steps to {plan.lr:.2e}, then down to {end:.2e}: "
+        f"learning rate from {start:.2e} in {many(plan.warmup, 'step')} to {plan.lr:.2e}, then down to {end:.2e}: "
         f"{optim.lr_start:.2e}, {optim.lr:.2e} and {optim.lr_end:.2e} x {plan.batch} / 256"
     )
     if optim.kind == "muon":
         text += f"\nMuon for hidden matrices, to {optim.lr_hidden:.2e} (--optim.lr-hidden), AdamW for the rest"
     if endless(optim):
         text += (
-            f"\nwarning: a warm-up of {optim.warmup_epochs:g} epochs (--optim.warmup-epochs) is no shorter than the "
-            f"run of {optim.epochs:g}; it is shortened to a tenth of the run, {plan.warmup} steps"
+            f"\nwarning: a warm-up of {many(optim.warmup_epochs, 'epoch')} (--optim.warmup-epochs) is no shorter than "
+            f"the run of {optim.epochs:g}; it is shortened to a tenth of the run, {many(plan.warmup, 'step')}"
         )
     return text
 

@@ -24,6 +24,7 @@ from motionmae.runtime import PRECISIONS, Runtime, wait
 from motionmae.training import parallel
 from motionmae.training.machine import now, product
 from motionmae.training.optim import Plan
+from motionmae.words import many
 
 GAIN = 1.5  # how many times as fast as fp32 bf16 must be on a CPU, in each of three turns, to be chosen
 QUICK = 1.0  # seconds of a pass that is worth a second one, as the first is slower
@@ -75,8 +76,8 @@ def rehearse(
         seconds = now(runtime.device) - begun
     except torch.OutOfMemoryError as error:
         raise MotionMAEError(
-            f"--run.micro-batch: {_clips(batch)} clips at once do not fit {runtime.device}; give fewer, or auto, "
-            f"or --run.checkpointing ({str(error).splitlines()[0]})"
+            f"--run.micro-batch: {many(_clips(batch), 'clip')} at once, for which {runtime.device} has no room; give "
+            f"fewer, or auto, or --run.checkpointing ({str(error).splitlines()[0]})"
         ) from error
     finally:
         module.zero_grad(set_to_none=True)
@@ -207,7 +208,7 @@ def expectation(found: Rehearsal, plan: Plan, first: int) -> str:
     step = found.seconds * plan.accumulation
     return (
         f"about {found.memory / 2**30:.2f} GiB of memory for each rank, {step:.3g} s a step, "
-        f"{clock(step * (plan.steps - first))} for {plan.steps - first} steps if the data keep up"
+        f"{clock(step * (plan.steps - first))} for {many(plan.steps - first, 'step')} if the data keep up"
     )
 
 

@@ -19,6 +19,7 @@ from motionmae.progress import clock
 from motionmae.runtime import Runtime
 from motionmae.training.optim import Plan
 from motionmae.training.rehearsal import Rehearsal
+from motionmae.words import many
 
 FEW = 32
 """Clips that a batch has at least: several of each video, each cut and masked otherwise, where videos are fewer."""
@@ -64,8 +65,9 @@ def settle(config: Trained, videos: int, ranks: int) -> tuple[Trained, str]:
     said = ""
     if optim != config.optim:
         said = (
-            f"{videos} videos are few for this recipe: {_steps(optim, clips)} steps of {optim.batch} clips in place of "
-            f"{_steps(config.optim, clips)} of {config.optim.batch} (--optim.steps, --optim.batch)"
+            f"{many(videos, 'video')}, few for this recipe: {many(_steps(optim, clips), 'step')} of "
+            f"{many(optim.batch, 'clip')} in place of {_steps(config.optim, clips)} of {config.optim.batch} "
+            f"(--optim.steps, --optim.batch)"
         )
     return replace(config, data=data, optim=optim), said
 
@@ -85,8 +87,9 @@ def refusal(found: Rehearsal, plan: Plan, config: Pretrain | Finetune, here: Run
         "motionmae pretrain tiny is made for a CPU" if isinstance(config, Pretrain) else "a smaller --init is faster"
     )
     return (
-        f"{plan.steps} steps of {plan.batch} clips of this size would take about {clock(seconds)} on this CPU "
-        f"({found.seconds / plan.micro:.2g} s a clip); {other}, and --optim.steps N says how many steps you mean"
+        f"{many(plan.steps, 'step')} of {many(plan.batch, 'clip')} of this size would take about {clock(seconds)} on "
+        f"this CPU ({found.seconds / plan.micro:.2g} s a clip); {other}, and --optim.steps N says how many steps you "
+        f"mean"
     )
 
 

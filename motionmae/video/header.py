@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from motionmae.video import remote
 from motionmae.video.packets import Demuxer
+from motionmae.words import many
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def missing(source: Demuxer) -> str:
     claimed = source.stream.frames if name.startswith("mov") else 0
     if held < (enough := claimed - max(2, claimed / 50)):
         held = _stored(source)
-    return f"truncated: holds {held} of {claimed} frames" if held < enough else ""
+    return f"truncated: holds {held} of {many(claimed, 'frame')}" if held < enough else ""
 
 
 def _stored(source: Demuxer) -> int:

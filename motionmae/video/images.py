@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from motionmae.errors import MotionMAEError
+from motionmae.words import many
 
 MOST_PIXELS = 1 << 26
 """Pixels of a picture (an image, a mask, a frame of a video) beyond which it is not read: 8192 x 8192."""
@@ -64,7 +65,7 @@ def as_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
     before, after = len(np.unique(values)), len(np.unique(grey))
     if after < 32 and before > 2 * after:
         raise MotionMAEError(
-            f"{os.fspath(path)}: its {before} values from {values.min():g} to {values.max():g} would become {after} in "
-            "8 bits; scale the images to their own range first"
+            f"{os.fspath(path)}: its {many(before, 'value')} from {values.min():g} to {values.max():g} would become "
+            f"{after} in 8 bits; scale the images to their own range first"
         )
     return Image.fromarray(grey).convert("RGB")

@@ -21,6 +21,7 @@ from motionmae.training import machine
 from motionmae.video.packets import Demuxer
 from motionmae.video.reading import VideoInfo, probe
 from motionmae.video.table import forget
+from motionmae.words import many
 
 LONG, LARGE = 60, 400
 """Frames between key frames, and pixels of the short side, above which preparing pays."""
@@ -37,7 +38,9 @@ def run(config: BenchData) -> None:
     dataset = Clips(paths, config.data, offsets, config.size, seed=0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    print(f"{found.told()}; clips of {len(offsets)} frames at stride {config.data.stride}, {config.size} pixels")
+    print(
+        f"{found.told()}; clips of {many(len(offsets), 'frame')} at stride {config.data.stride}, {config.size} pixels"
+    )
     ours, alone = speeds(dataset, config.clips)
     ratio = ours / alone
     print(f"one process: {ours:.1f} clips/s; the decoder alone, to RGB: {alone:.1f} clips/s; ratio {ratio:.2f}")
@@ -45,7 +48,8 @@ def run(config: BenchData) -> None:
     if workers:
         together = with_workers(dataset, config)
         print(
-            f"{workers} workers: {together:.1f} clips/s, {together / workers:.1f} a worker, on {available()} processors"
+            f"{many(workers, 'worker')}: {together:.1f} clips/s, {together / workers:.1f} a worker, on "
+            f"{many(available(), 'processor')}"
         )
     looks = list[Memory]()
     for look in memory_of_reads(dataset, config.reads):
@@ -150,7 +154,8 @@ def advice(config: BenchData, videos: Sequence[VideoInfo], ratio: float) -> str:
     long = sum(video.keyframe_spacing > LONG or min(video.height, video.width) > LARGE for video in videos)
     cores, workers, repeats = available(), config.data.workers, config.data.repeats
     if long > len(videos) / 4:
-        return f"advice: motionmae prepare, as {long} of {len(videos)} videos are large or have key frames far apart."
+        told = f"{long} of {many(len(videos), 'video')}"
+        return f"advice: motionmae prepare, as videos are large or have key frames far apart: {told}."
     if workers < cores:
         return f"advice: more workers, up to --data.workers {cores}, one for each processor."
     if repeats == 1 and not config.data.cache:

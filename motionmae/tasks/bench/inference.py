@@ -19,6 +19,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.models.encoder import VideoEncoder
 from motionmae.runtime import wait
 from motionmae.tasks import embed, evaluate
+from motionmae.words import many
 
 
 @dataclass
@@ -73,8 +74,8 @@ def run(config: BenchEmbed | BenchEvaluate) -> None:
     if meter.whole <= 0:
         raise MotionMAEError("no clip could be read: nothing was measured")
     print(
-        f"{meter.clips} clips in {meter.whole:.1f} s: {meter.clips / meter.whole:.2f} clips/s; the encoder took "
-        f"{meter.inside / meter.whole:.0%} of the time"
+        f"{many(meter.clips, 'clip')} in {meter.whole:.1f} s: {meter.clips / meter.whole:.2f} clips/s; the encoder "
+        f"took {meter.inside / meter.whole:.0%} of the time"
     )
     if meter.inside < 0.8 * meter.whole:
         print("the rest is waiting for clips: more --workers or motionmae prepare would help")

@@ -35,6 +35,7 @@ from motionmae.tasks.bench.parts import Part
 from motionmae.tasks.pretrain import build, clips_of
 from motionmae.training import machine, optim
 from motionmae.training.machine import now
+from motionmae.words import many
 
 Step = Callable[[dict[str, Any]], dict[str, float]]
 Config = TypeVar("Config", bound=Pretrain)
@@ -216,12 +217,17 @@ def _waiting(config: Pretrain, step: Step, here: Runtime, steps: int) -> float:
 def _headline(config: BenchPretrain, here: Runtime) -> str:
     model, mask, loss, threads = config.model, config.mask, config.loss, torch.get_num_threads()
     clock = ", processor time" if threads == 1 else ""
-    where = f"cpu, {threads} threads{clock}" if here.device.type == "cpu" else torch.cuda.get_device_name(here.device)
+    where = (
+        f"cpu, {many(threads, 'thread')}{clock}"
+        if here.device.type == "cpu"
+        else torch.cuda.get_device_name(here.device)
+    )
     offsets = pretraining_offsets(model.frames, config.data.stride, config.target.adjacent, config.target.gap)
     return (
-        f"{config.optim.batch} clips of {model.frames}x{model.size}x{model.size} ({len(offsets)} frames read), width "
-        f"{model.width}, depth {model.depth}, {mask.kind} mask {mask.ratio}, decode ratio {mask.decode_ratio}, decoder "
-        f"{model.decoder.attention}, motion weight {loss.motion}, {here.precision}, {where}"
+        f"{many(config.optim.batch, 'clip')} of {model.frames}x{model.size}x{model.size} "
+        f"({many(len(offsets), 'frame')} read), width {model.width}, depth {model.depth}, {mask.kind} mask "
+        f"{mask.ratio}, decode ratio {mask.decode_ratio}, decoder {model.decoder.attention}, motion weight "
+        f"{loss.motion}, {here.precision}, {where}"
     )
 
 
@@ -283,7 +289,7 @@ def _limit(whole: Part, turns: list[Turn], waiting: float, config: BenchPretrain
     }
     limit = "data" if waiting > 0.1 else max(shares, key=lambda name: shares[name])
     return (
-        f"limit: {limit} (waiting for {config.data.workers} workers {waiting:.0%} of the time; a step's products need "
-        f"{shares['arithmetic']:.0%} of it at the machine's rate, its traffic at most {shares['memory']:.0%}, calling "
-        f"its {whole.calls} operators {shares['Python']:.0%})"
+        f"limit: {limit} (waiting for {many(config.data.workers, 'worker')} {waiting:.0%} of the time; a step's "
+        f"products need {shares['arithmetic']:.0%} of it at the machine's rate, its traffic at most "
+        f"{shares['memory']:.0%}, calling its {many(whole.calls, 'operator')} {shares['Python']:.0%})"
     )

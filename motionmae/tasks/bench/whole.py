@@ -14,6 +14,7 @@ from motionmae.config import BenchRun
 from motionmae.library.sources import find
 from motionmae.tasks.bench.pretrain import videos
 from motionmae.tasks.pretrain import fit_videos
+from motionmae.words import many
 
 
 def run(config: BenchRun) -> None:
@@ -29,8 +30,9 @@ def run(config: BenchRun) -> None:
     readings = [line for line in lines if "data_wait" in line][1:]
     speed, wait = (statistics.median(line[name] for line in readings) for name in ("clips_per_second", "data_wait"))
     print(
-        f"{speed:.2f} clips/s from files to gradients, {config.optim.batch} a step, {config.data.workers} workers; "
-        f"data wait {wait:.1%} of the time (medians of {len(readings)} stretches of {config.run.log_every} steps)"
+        f"{speed:.2f} clips/s from files to gradients, {config.optim.batch} a step, "
+        f"{many(config.data.workers, 'worker')}; data wait {wait:.1%} of the time (medians of "
+        f"{many(len(readings), 'stretch')} of {many(config.run.log_every, 'step')})"
     )
     if wait > 0.02:
         print("above 2 %: more --data.workers or motionmae prepare would help; motionmae bench data says which")

@@ -17,6 +17,7 @@ from motionmae.models.encoder import VideoEncoder
 from motionmae.presets import SIZES
 from motionmae.progress import Progress
 from motionmae.training.machine import now, peak
+from motionmae.words import many
 
 
 @torch.inference_mode()
@@ -33,7 +34,8 @@ def run(config: BenchSegment) -> None:
     frames = ImageSequence(lambda times: pixels[list(times)], config.frames, height, width)
     size = input_size(height, width, settings, source.cube[1])
     print(
-        f"{config.model}, untrained, on {device}; {torch.get_num_threads()} threads; medians of {config.frames} frames"
+        f"{config.model}, untrained, on {device}; {many(torch.get_num_threads(), 'thread')}; medians of "
+        f"{many(config.frames, 'frame')}"
     )
     strides = config.strides or (source.cube[1], source.cube[1] // 2)
     with Progress("strides", len(strides), alike=False) as progress:
@@ -74,7 +76,7 @@ def _bench_propagation(
     ]
     fast = _median([left[0] for left, _ in turns])
     print(
-        f"  propagation   {1 / fast:8.2f} frames/s   {config.objects} objects, {count} context frames, "
+        f"  propagation   {1 / fast:8.2f} frames/s   {many(config.objects, 'object')}, {many(count, 'context frame')}, "
         f"radius {settings.radius}, top {settings.topk}; peak memory so far {memory:.2f} GB"
     )
     slow = [right for _, right in turns if right is not None]

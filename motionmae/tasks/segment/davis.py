@@ -32,6 +32,7 @@ from motionmae.report.segmentation import save_page
 from motionmae.runtime import Runtime
 from motionmae.tasks.segment.score import score_folder, table, write_scores
 from motionmae.video.writing import write_video
+from motionmae.words import many
 
 RATE = 24.0  # frames a second of the DAVIS videos
 
@@ -116,7 +117,10 @@ def save_masks(
                 write_mask(out / "predictions" / name / f"{path.stem}.png", labels)
                 masks.append(labels)
                 progress.step(name)
-            print(f"{name}: {len(paths)} frames, {len(paths) / (time.perf_counter() - begun):.1f} a second", flush=True)
+            print(
+                f"{name}: {many(len(paths), 'frame')}, {len(paths) / (time.perf_counter() - begun):.1f} a second",
+                flush=True,
+            )
             if overlays:
                 save_overlay(out / "overlays" / f"{name}.mp4", paths, masks)
 

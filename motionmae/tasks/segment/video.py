@@ -38,6 +38,7 @@ from motionmae.video.frames import Images
 from motionmae.video.origin import placed
 from motionmae.video.reading import Video, probe, read_frames
 from motionmae.video.writing import write_video
+from motionmae.words import many
 
 BLOCK, BLOCK_BYTES = 32, 1 << 28  # frames that are decoded at once, and no more of large ones than fit
 TRAIL = 12  # frames for which the way of a point stays painted
@@ -61,7 +62,7 @@ def run(config: SegmentVideo) -> None:
     out = folder_of(config)
     with Progress("working", 2 * footage.frames.count) as progress:
         made = segment(config, footage, given, source, out, progress.show)
-    print(f"{footage.frames.count} frames; {', '.join(made)} are in {out}")
+    print(f"{many(footage.frames.count, 'frame')}; {', '.join(made)} are in {out}")
     then(f"open {out / 'index.html'} in a browser; --pick draws and corrects there")
 
 
@@ -91,7 +92,7 @@ def segment(
     if len(config.names) > (
         most := max((int(mask[mask != VOID].max(initial=0)) for mask in given.masks.values()), default=0)
     ):
-        raise MotionMAEError(f"--names {' '.join(config.names)}: {len(config.names)} names for objects up to {most}")
+        raise MotionMAEError(f"--names {' '.join(config.names)}: {len(config.names)}, for objects up to {most}")
     claim_folder(out, config, settings, MADE)
     areas, tracks = follow_all(config, frames, given, source, out / "masks", tell)
     if areas:
@@ -136,7 +137,7 @@ def foretell(config: SegmentVideo, frames: ImageSequence, given: Given, source: 
                 needed(short)
         seconds = needed(whole)
         fitting = [short for short in smaller if seconds > PATIENCE and needed(short) <= PATIENCE]
-    line = f"{frames.count} frames, followed at {columns}x{rows} pixels on {source.runtime.device}: "
+    line = f"{many(frames.count, 'frame')}, followed at {columns}x{rows} pixels on {source.runtime.device}: "
     line += f"about {clock(seconds)}"
     if seconds > PATIENCE and smaller:
         short = max(fitting, default=smaller[-1])

@@ -20,6 +20,7 @@ from motionmae.report import study as report
 from motionmae.tasks.study import cells, timing
 from motionmae.tasks.study.cells import Cell
 from motionmae.training.folder import plain, same_config
+from motionmae.words import many
 
 SECTIONS = {"base": Pretrain, "probe": Probe, "finetune": Finetune, "davis": SegmentDavis}
 
@@ -35,15 +36,17 @@ def run(config: Study) -> None:
     if not config.tables:
         claim(config)
         wanted = [cell for cell in cells.of_grid(config) if cells.unmeasured(config, cell)]
-        print(f"{config.grid}: {len(wanted)} of {len(cells.of_grid(config))} cells to do, into {config.results}")
+        print(
+            f"{config.grid}: {len(wanted)} of {many(len(cells.of_grid(config)), 'cell')} to do, into {config.results}"
+        )
         failed = work(config, wanted)
         if config.timed:
             timing.measure(config, results / "steps.json")
     print(report.write(config.grid, results, config.page))
     if failed:
         raise MotionMAEError(
-            f"{len(failed)} of {len(cells.of_grid(config))} cells failed, first {failed[0]}; the others are kept, and "
-            "the same command tries again"
+            f"{len(failed)} of {many(len(cells.of_grid(config)), 'cell')} failed, first {failed[0]}; the others are "
+            "kept, and the same command tries again"
         )
 
 
