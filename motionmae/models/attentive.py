@@ -1,4 +1,9 @@
-"""A head that looks: one learned query attends to an encoder's tokens (Bardes et al., 2024, arXiv 2404.08471)."""
+"""A head that looks: one learned query attends to an encoder's tokens.
+
+Bardes et al., 2024, arXiv 2404.08471. What differs from V-JEPA's code: the query is not projected, as it is learned
+itself; what the heads of the attention saw is not mixed by another linear layer; a LayerNorm stands before the classes'
+scores; and linear layers start Xavier-uniform, not from a normal of 0.02.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""An encoder with a head that tells classes: mean pool, LayerNorm, linear (VideoMAE's, Tong et al., 2022)."""
+"""An encoder with a head that tells classes: mean pool, LayerNorm, dropout, linear.
+
+Tong et al., 2022, arXiv 2203.12602; as in VideoMAE's code the encoder then has no last LayerNorm of its own. What
+differs: the classes' names belong to the model, and an encoder from scratch starts with Xavier-uniform layers, not with
+a normal of 0.02.
+"""
 
 from __future__ import annotations
 
