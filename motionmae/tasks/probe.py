@@ -20,7 +20,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from motionmae import runtime, stored
-from motionmae.config import Data, Probe, check
+from motionmae.config import Data, Probe, ProbeData, check
 from motionmae.errors import MotionMAEError
 from motionmae.evaluation import probing
 from motionmae.evaluation.probes import HELD, Features, Fold, leave_out, measure, told
@@ -53,7 +53,7 @@ def run(config: Probe) -> dict[str, Any]:
     with runtime.leaving(here):
         encoder, made_with = encoder_of(config)
         view = settle(config.views, made_with, encoder.config)
-        videos, folds, how = sources(config)
+        videos, folds, how = sources(config.data, config.seed)
         if how:
             here.say(how)
         name = "probe-untrained" if config.untrained else "probe"
@@ -90,10 +90,9 @@ def write_page(
     report.write(path, content, about, chance, groups)
 
 
-def sources(config: Probe) -> tuple[LabelledVideos, list[Fold], str]:
+def sources(asked: ProbeData, seed: int) -> tuple[LabelledVideos, list[Fold], str]:
     """All videos, and their rows to fit on, to choose by and to test on: one fold, or one for each group; and how those
     to test on were told apart where nobody named them."""
-    asked = config.data
     data = Data(path=asked.path, root=asked.root, split=asked.split)
     videos = find(data)
     train = labelled(videos, sorted(set(videos.labels)), f"--data.path {asked.path}")
@@ -102,7 +101,7 @@ def sources(config: Probe) -> tuple[LabelledVideos, list[Fold], str]:
     if asked.leave:
         return train, leave_out(column(data, asked.leave, videos.paths)), ""
     if not (asked.test or asked.test_split):
-        videos, test, how = apart(data, videos, "", config.seed)
+        videos, test, how = apart(data, videos, "", seed)
         if not test.paths:
             raise MotionMAEError(
                 f"--data.test names the videos to test on: --data.path {data.path} has too few to part"
@@ -117,11 +116,11 @@ def sources(config: Probe) -> tuple[LabelledVideos, list[Fold], str]:
     parts.append(labelled(test, train.names, f"{option_of_tests(asked)} {asked.test or asked.path}"))
     files = [file for part in parts for file in part.files]
     numbers = [number for part in parts for number in part.numbers]
-    used = [torch.tensor(share(part.numbers, asked.fraction, config.seed)) for part in parts[:-1]]
+    used = [torch.tensor(share(part.numbers, asked.fraction, seed)) for part in parts[:-1]]
     if asked.val_split:
         kept, held = used[0], used[1] + len(train.files)
     else:
-        rows = probing.held_out(torch.tensor(train.numbers)[used[0]], HELD, config.seed)
+        rows = probing.held_out(torch.tensor(train.numbers)[used[0]], HELD, seed)
         kept, held = used[0][rows[0]], used[0][rows[1]]
     tested = torch.arange(len(files) - len(parts[-1].files), len(files))
     return LabelledVideos(files, numbers, train.names), [Fold(kept, held, tested)], how
