@@ -181,7 +181,11 @@ def open_footage(path: str) -> Footage:
         starts, (count, why) = [float(start) for start in opened.starts()], opened.count()
     count = min(count, len(starts))
     if why:
-        print(f"{remote.shown(path)}: {why}; only the {count} frames before it are used", file=sys.stderr, flush=True)
+        print(
+            f"{remote.shown(path)}: {why}; used is only what comes before, {many(count, 'frame')}",
+            file=sys.stderr,
+            flush=True,
+        )
     size = max(1, min(BLOCK, BLOCK_BYTES // (3 * info.height * info.width)))
 
     @lru_cache(maxsize=2)
