@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +39,7 @@ from motionmae.evaluation import comparing
 from motionmae.presets import COMMANDS, STUDY
 from motionmae.report import study as report
 from motionmae.tasks import pretrain, study
+from motionmae.tasks.study import cells
 from motionmae.video.writing import write_video
 
 ROOT = Path(__file__).parents[1]
@@ -274,3 +277,35 @@ def test_the_page_of_a_study_has_its_answer_every_run_and_the_cells_that_failed(
     assert "both − appearance, linear, time: +25.0 (" in told
     assert told.count("<circle") == 2
     assert "motion, seed 0, failed: no &lt;disk&gt;" in told
+
+
+def _cell(seen: Path) -> None:
+    def rest(*_) -> None:
+        seen.write_text(str(os.getpid()))
+        time.sleep(600)
+
+    cells.do = rest
+    config = STUDY.base
+    cells.work(STUDY, cells.Cell("both", 0, replace(config, run=replace(config.run, out=str(seen.parent / "run")))))
+
+
+def _study(seen: Path) -> None:
+    multiprocessing.get_context("spawn").Process(target=_cell, args=(seen,)).start()
+    time.sleep(600)
+
+
+def test_a_cell_stops_when_its_study_is_killed(tmp_path):
+    study_of = multiprocessing.get_context("spawn").Process(target=_study, args=(tmp_path / "cell",))
+    study_of.start()
+    _until(lambda: (tmp_path / "cell").exists() and (tmp_path / "cell").read_text())
+    study_of.kill()
+    study_of.join()
+    cell = Path("/proc") / (tmp_path / "cell").read_text()
+    _until(lambda: not cell.exists() or "Z" in (cell / "stat").read_text().split()[2])
+
+
+def _until(true, limit: float = 120) -> None:
+    end = time.monotonic() + limit
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
