@@ -309,3 +309,23 @@ def _until(true, limit: float = 120) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        [],
+        7,
+        {"arm": "both", "seed": 0, "probe": {"logistic": {"mean": {"top1": "x", "setting": 1, "right": "01"}}}},
+    ],
+)
+def test_figures_that_no_study_wrote_are_one_sentence(figures, tmp_path):
+    sound = {
+        "arm": "appearance",
+        "seed": 0,
+        "probe": {"logistic": {"mean": {"top1": 0.5, "setting": 1, "right": "01"}}},
+    }
+    for name, found in (("appearance", sound), ("both", figures)):
+        (tmp_path / f"{name}-0.json").write_text(json.dumps(found))
+    with pytest.raises(MotionMAEError, match="holds figures that no study has written"):
+        report.write("headline", tmp_path, "")

@@ -25,14 +25,18 @@ def write(name: str, results: Path, page_file: str) -> str:
     """Write NAME.md, NAME.svg and NAME.html into the folder of results, renew the table in a page, and give it.
 
     In the page it stands between `<!-- study FOLDER NAME -->` and `<!-- end -->`; the drawing comes to lie beside the
-    page as study-FOLDER-NAME.svg.
+    page as study-FOLDER-NAME.svg. Raises MotionMAEError for figures that no study has written.
     """
     figures = read(results, GRIDS[name].arms)
-    told = table(name, figures, steps(results))
+    try:
+        told, made = table(name, figures, steps(results)), as_page(name, figures, steps(results), results)
+        drawn = drawing(GRIDS[name], figures)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise MotionMAEError(f"{results}: holds figures that no study has written ({error!r})") from error
     results.mkdir(parents=True, exist_ok=True)
     write_text(results / f"{name}.md", told + "\n")
-    write_text(results / f"{name}.html", as_page(name, figures, steps(results), results))
-    if drawn := drawing(GRIDS[name], figures):
+    write_text(results / f"{name}.html", made)
+    if drawn:
         write_text(results / f"{name}.svg", drawn + "\n")
         if page_file:
             write_text(Path(page_file).parent / f"study-{results.name}-{name}.svg", drawn + "\n")
