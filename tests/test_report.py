@@ -14,7 +14,7 @@ from motionmae.config import Report
 from motionmae.errors import MotionMAEError
 from motionmae.presets import TINY
 from motionmae.report.comparison import at_most
-from motionmae.report.run import about, growth, nearest_preset, read_metrics, trained
+from motionmae.report.run import about, columns, growth, nearest_preset, read_metrics, trained
 from motionmae.report.verdict import findings
 from motionmae.tasks import report
 
@@ -117,3 +117,20 @@ def test_the_page_of_many_runs_fits_a_browser(width, tmp_path):
     assert found["charts"] == 13 + 12 * 3
     assert "motion: run-11 is best, 0.725 of the trivial loss" in found["text"]
     assert out.stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("target", "loss", "told"),
+    [
+        ({}, {}, ["motion", "velocity (hue: direction, brightness: speed)"]),
+        ({}, {"second": 0.0}, ["motion"]),
+        ({"motion": "signed", "second": "none"}, {}, ["motion (red: brighter, blue: darker)"]),
+        ({}, {"motion": 0.0, "second": 0.0}, []),
+    ],
+)
+def test_pictures_have_the_names_of_what_the_run_predicts(target, loss, told, tmp_path):
+    folder = folder_of(tmp_path / "run", [1.0])
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"target": config["target"] | target, "loss": config["loss"] | loss}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert columns(folder)[3:] == [f"{of} {kind}" for kind in told for of in ("true", "predicted")]

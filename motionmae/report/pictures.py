@@ -30,6 +30,13 @@ CAPTIONS = {
 }
 """What a column shows, in the order of a full row."""
 
+PAINTED = {
+    "absolute": "motion",
+    "signed": "motion (red: brighter, blue: darker)",
+    "velocity": "velocity (hue: direction, brightness: speed)",
+}
+"""What each kind of motion is called where it is shown."""
+
 Pixels = Float[Tensor, "b _ t h w"]
 
 

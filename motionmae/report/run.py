@@ -17,7 +17,7 @@ from motionmae.errors import MotionMAEError
 from motionmae.files import parsed, read_json, read_text
 from motionmae.report import page
 from motionmae.report.page import Finding
-from motionmae.report.pictures import CAPTIONS
+from motionmae.report.pictures import CAPTIONS, MOTIONS, PAINTED
 from motionmae.report.verdict import findings
 from motionmae.words import many
 
@@ -182,8 +182,11 @@ def growth(folder: Path, most: int = PICTURES) -> Markup:
 
 def columns(folder: Path) -> list[str]:
     """The names of the columns of a run's pictures, as its config tells them."""
-    loss = read_config(folder).get("loss") or {}
-    names = ["input", "masked"]
-    names += ["predicted_appearance"] if loss.get("appearance") else []
-    names += ["motion", "predicted_motion"] if loss.get("motion") else []
-    return [CAPTIONS[name] for name in names]
+    config = read_config(folder)
+    loss, target = config.get("loss") or {}, config.get("target") or {}
+    told = [CAPTIONS["input"], CAPTIONS["masked"]] + [CAPTIONS["predicted_appearance"]] * bool(loss.get("appearance"))
+    for name in MOTIONS:
+        kind = target.get(name, "none" if name == "second" else "absolute")
+        if loss.get(name) and kind != "none":
+            told += [f"{of} {PAINTED.get(kind, kind)}" for of in ("true", "predicted")]
+    return told
