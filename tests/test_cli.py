@@ -173,7 +173,7 @@ def test_a_folder_of_unreadable_files_is_one_sentence_and_nothing_is_written(cap
     ("option", "value", "match"),
     [
         ("--model.size", "20", "--model.size must be a multiple of the cube's, 8, it is 20"),
-        ("--model.heads", "5", "5 heads.*24"),
+        ("--model.heads", "5", "24 .*5 heads"),
         ("--mask.ratio", "0.05", "mask.ratio=0.05 hides 0 of 8"),
         ("--loss.motion", "-1", "loss.motion"),
         ("--optim.steps", "0", "steps"),

@@ -133,6 +133,6 @@ def test_the_bench_tells_speed_ceiling_memory_and_one_advice(originals: Path, ca
     arguments = ["--data.path", str(originals / "dogs"), "--data.stride", "2", "--frames", "4", "--size", "32"]
     assert main(["bench", "data", *arguments, "--clips", "8", "--reads", "8", "--data.workers", "1"]) == 0
     told = capfd.readouterr().out
-    for words in ("one process: ", "the decoder alone, to RGB: ", "ratio ", "1 workers: ", "memory: ", "advice: "):
+    for words in ("one process: ", "the decoder alone, to RGB: ", "ratio ", "1 worker: ", "memory: ", "advice: "):
         assert words in told
     assert told.count("advice") == 1

@@ -195,7 +195,7 @@ def _next(iterator: Iterator[Any], beats: Tensor, option: str) -> Any:
             silent = silent + 1 if sign == before else 0
             if silent >= (SILENT if sign else STARTING):
                 raise MotionMAEError(
-                    f"of {many(len(beats), 'process')} that read clips none has read anything for {silent * LOOK:g} s: "
+                    f"no clip has been read for {silent * LOOK:g} s, by {many(len(beats), 'process')}: "
                     f"the storage hangs, or {SHARED} is too small for {option} {len(beats)}"
                 ) from error
 

@@ -95,7 +95,7 @@ def work(objective: Reconstruction, batch: dict[str, Any], here: Runtime) -> dic
 
     def predict(features: Tensor) -> Tensor:
         each = zip(decoders, features, strict=True)
-        return torch.stack([head(found) for decoder, found in each for head in decoder.heads.values()])  # pyright: ignore
+        return torch.cat([head(found) for decoder, found in each for head in decoder.heads.values()], -1)  # pyright: ignore
 
     with torch.no_grad(), here.autocast():
         tokens = encoder.tokens(before, visible)
