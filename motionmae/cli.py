@@ -21,7 +21,7 @@ from motionmae import __version__, completion, pages
 from motionmae.config import check
 from motionmae.config.idle import idle
 from motionmae.errors import MotionMAEError
-from motionmae.files import one_line, plain
+from motionmae.files import escaped, one_line
 from motionmae.options import meant, spelled
 from motionmae.presets import COMMANDS
 from motionmae.progress import Progress, first
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"motionmae {command}, into {config.run.out}", flush=True)
             with Progress("loading", speak=first()):  # a busy machine takes long to import PyTorch
                 task = import_module(f"motionmae.tasks.{command}")
-            with plainly():
+            with escaping():
                 task.run(config)
         sys.stdout.flush()  # so that a full disk or a closed pipe behind it is told, and not lost at exit
     except MotionMAEError as error:
@@ -92,7 +92,7 @@ def hold_streams() -> None:
             getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
-class Plain:
+class Escaped:
     """A stream whose text a terminal shows and does not obey; all else is the stream's own."""
 
     def __init__(self, stream: Any):
@@ -102,16 +102,16 @@ class Plain:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        self.stream.write(plain(text))
+        self.stream.write(escaped(text))
         return len(text)
 
 
 @contextlib.contextmanager
-def plainly() -> Iterator[None]:
+def escaping() -> Iterator[None]:
     """Within it nothing that lies in a file, not even its name, is obeyed by the terminal that it is shown on."""
     out, told = sys.stdout, warnings.formatwarning
-    sys.stdout = Plain(out)
-    warnings.formatwarning = lambda *about: plain(told(*about))
+    sys.stdout = Escaped(out)
+    warnings.formatwarning = lambda *about: escaped(told(*about))
     try:
         yield
     finally:

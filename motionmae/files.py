@@ -130,10 +130,10 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 """What a terminal obeys, or what turns a line's letters around; line ends and tabs are not among them."""
 
 
-def plain(text: str) -> str:
+def escaped(text: str) -> str:
     """Text of which a terminal obeys nothing: the names of files may hold anything.
 
-    >>> plain("a\x1b[2J.mp4")
+    >>> escaped("a\x1b[2J.mp4")
     'a\\\\x1b[2J.mp4'
     """
     return CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
@@ -141,7 +141,7 @@ def plain(text: str) -> str:
 
 def one_line(text: str) -> str:
     """The same in one line, whatever is in it."""
-    return plain(text.replace("\n", "\\n"))
+    return escaped(text.replace("\n", "\\n"))
 
 
 def remove(place: Path) -> None:

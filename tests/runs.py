@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -169,6 +170,14 @@ def finetuning(videos: Path, tests: Path, out: Path, steps: int = 12, **run) -> 
         optim=like.optim,
         run=like.run,
     )
+
+
+def until(true, told: str, limit: float = 120) -> None:
+    """Wait for what comes to be; `told` is what has failed where it does not, within `limit` seconds."""
+    end = time.monotonic() + limit
+    while not true():
+        assert time.monotonic() < end, told
+        time.sleep(0.01)
 
 
 def start(function, *arguments, **environment: str):

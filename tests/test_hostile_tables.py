@@ -15,7 +15,7 @@ from motionmae.cli import main
 from motionmae.config import Data
 from motionmae.data.synthetic import write_videos
 from motionmae.errors import MotionMAEError
-from motionmae.files import one_line, plain
+from motionmae.files import escaped, one_line
 from motionmae.inference.table import read_features
 from motionmae.inference.windows import parse_seconds
 from motionmae.library.manifest import read_manifest
@@ -227,9 +227,9 @@ def test_a_run_has_no_quantities_without_end(tmp_path):
 
 def test_a_terminal_obeys_nothing():
     every = "".join(map(chr, [*range(32), *range(127, 160), 0x202E, 0x2066]))
-    assert re.fullmatch(r"[ -~\t\n]*", plain(every))
+    assert re.fullmatch(r"[ -~\t\n]*", escaped(every))
     assert re.fullmatch(r"[ -~\t]*", one_line(every))
-    assert plain("ä 動画 🎬\t\n") == "ä 動画 🎬\t\n"
+    assert escaped("ä 動画 🎬\t\n") == "ä 動画 🎬\t\n"
 
 
 EVIL = "[red][link=x]\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\nnew"

@@ -216,18 +216,12 @@ def test_an_inspection_that_cannot_be_written_is_an_error_in_words(tmp_path):
 
 
 def _await(file: Path) -> None:
-    end = time.monotonic() + 60
-    while not file.exists():
-        assert time.monotonic() < end, f"{file} never came"
-        time.sleep(0.02)
+    runs.until(file.exists, f"{file} never came", 60)
 
 
 def _await_a_step(folder: Path) -> None:
     _await(folder / "metrics.jsonl")
-    end = time.monotonic() + 240
-    while not (folder / "metrics.jsonl").read_text():
-        assert time.monotonic() < end, f"no step in {folder}"
-        time.sleep(0.01)
+    runs.until((folder / "metrics.jsonl").read_text, f"no step in {folder}", 240)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -212,7 +212,7 @@ def test_processes_that_are_started_anew_know_the_addresses(data: Data, monkeypa
     list(loader(dataset, Order(5, 5, 5, 3), replace(data, workers=1), pin=False))
     origin._addresses.clear()
     monkeypatch.setattr(loading.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(loading, "_end_with_parent", int)
+    monkeypatch.setattr(loading, "when_parent_ends", id)
     pickle.loads(pickle.dumps(started[0]))(0)  # as in a process that inherits nothing
     assert origin.told() == known
     assert torch.equal(torch.stack([dataset[(0, index)][0]["clip"] for index in order]), alone)

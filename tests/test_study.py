@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import newest, same
+from runs import newest, same, until
 
 import motionmae
 from motionmae import cli, grids
@@ -297,18 +297,11 @@ def _study(seen: Path) -> None:
 def test_a_cell_stops_when_its_study_is_killed(tmp_path):
     study_of = multiprocessing.get_context("spawn").Process(target=_study, args=(tmp_path / "cell",))
     study_of.start()
-    _until(lambda: (tmp_path / "cell").exists() and (tmp_path / "cell").read_text())
+    until(lambda: (tmp_path / "cell").exists() and (tmp_path / "cell").read_text(), "no cell has begun")
     study_of.kill()
     study_of.join()
     cell = Path("/proc") / (tmp_path / "cell").read_text()
-    _until(lambda: not cell.exists() or "Z" in (cell / "stat").read_text().split()[2])
-
-
-def _until(true, limit: float = 120) -> None:
-    end = time.monotonic() + limit
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    until(lambda: not cell.exists() or "Z" in (cell / "stat").read_text().split()[2], "the cell lives on")
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
@@ -27,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from motionmae.config import Data
 from motionmae.data.clips import Place, Sample
 from motionmae.errors import MotionMAEError
+from motionmae.library.processes import when_parent_ends
 from motionmae.progress import unwrap
 from motionmae.video import origin, pulse
 from motionmae.video.origin import WINDOW
@@ -232,21 +231,11 @@ def _start_worker(worker: int, addresses: Mapping[str, tuple[str, float]], beats
     origin.inherit(addresses)
     unwrap()
     torch.set_num_threads(1)  # a worker's parallelism is the other workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # PyTorch's own watch is of the process that forked the worker; where that is a server of forks, it lives on.
+    when_parent_ends(partial(os._exit, 1))
     # A stop is asked of the whole group of processes: the training process ends the step in hand, however long that
     # takes, and then its workers.
     for stop in STOPS:
         signal.signal(stop, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-
-
-def _end_with_parent() -> None:
-    """End this worker when the process that reads from it has ended, however that ended.
-
-    PyTorch's own watch is of the process that forked the worker; where that is a server of forks, it lives on.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

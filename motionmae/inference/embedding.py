@@ -32,7 +32,7 @@ from motionmae.runtime import Runtime, out_beside, start_for
 from motionmae.video import remote
 from motionmae.video.errors import VideoError
 from motionmae.video.frames import Frames
-from motionmae.video.origin import placed
+from motionmae.video.origin import as_place
 from motionmae.video.reading import open_video
 
 Vectors = dict[int, Tensor]
@@ -272,7 +272,7 @@ def embed(
     else:
         settled = settle(views or Viewing(clips=1, crops=1), encoder.made_with, encoder.config)
         layout = checked(encoder, Layout(every, window, pool, tuple(layers), settled))
-    here, path = Runtime(encoder.pixel_mean.device, None), placed(os.fspath(path))
+    here, path = Runtime(encoder.pixel_mean.device, None), as_place(os.fspath(path))
     _, found = next(stream(encoder, [Path(path)], layout, Compute(batch=batch, workers=0), here))
     if found.reason:
         raise VideoError(path, found.reason)

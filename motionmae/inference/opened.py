@@ -17,7 +17,7 @@ from motionmae.inference.views import settle
 from motionmae.models.encoder import VideoEncoder
 from motionmae.video import reading
 from motionmae.video.frames import Frames, Real
-from motionmae.video.origin import placed
+from motionmae.video.origin import as_place
 
 
 class Stretch(NamedTuple):
@@ -96,4 +96,4 @@ def open_video(path: str | os.PathLike[str], limit: float = 60.0) -> OpenedVideo
 
     `limit` bounds the seconds of opening it, and of each read. Raises VideoError for what is not a readable video.
     """
-    return OpenedVideo(reading.open_video(placed(os.fspath(path)), limit))
+    return OpenedVideo(reading.open_video(as_place(os.fspath(path)), limit))

@@ -18,7 +18,7 @@ from motionmae.library.annotations import PATHS, Row, of_hmdb, of_split, rows_of
 from motionmae.library.scan import label_of, promises, walk
 from motionmae.library.tars import distant, is_shards, members
 from motionmae.video import remote
-from motionmae.video.origin import is_address, is_of_shards, placed
+from motionmae.video.origin import as_place, is_address, is_of_shards
 from motionmae.words import many
 
 LISTS = (".csv", ".tsv", ".txt", ".json", ".parquet", ".tar")
@@ -66,7 +66,7 @@ def find(data: Data, option: str = "--data.path", root: str = "--data.root") -> 
 
 
 def _found(data: Data) -> Videos:
-    path, root = data.path, placed(data.root)
+    path, root = data.path, as_place(data.root)
     if is_address(path) and is_of_shards(path):
         return _videos(distant(path, os.path.expanduser(data.fetched), data.fetched_gb * 1e9), [])
     if is_address(path):
@@ -133,7 +133,7 @@ def _said(data: Data, name: str) -> dict[Path, str]:
     where = next((known for known in PATHS if known in names), None)
     if where is None or name not in names:
         return {}
-    home = placed(data.root) or os.path.dirname(os.path.abspath(data.path))
+    home = as_place(data.root) or os.path.dirname(os.path.abspath(data.path))
     return {Path(home, row[where]): row[name] for _, row in of_split(data.path, text, data.split)}
 
 

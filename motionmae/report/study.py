@@ -27,9 +27,9 @@ def write(name: str, results: Path, page_file: str) -> str:
     In the page it stands between `<!-- study FOLDER NAME -->` and `<!-- end -->`; the drawing comes to lie beside the
     page as study-FOLDER-NAME.svg. Raises MotionMAEError for figures that no study has written.
     """
-    figures = read(results, GRIDS[name].arms)
+    figures, cost = read(results, GRIDS[name].arms), steps(results)
     try:
-        told, made = table(name, figures, steps(results)), as_page(name, figures, steps(results), results)
+        told, made = table(name, figures, cost), as_page(name, figures, cost, results)
         drawn = drawing(GRIDS[name], figures)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise MotionMAEError(f"{results}: holds figures that no study has written ({error!r})") from error

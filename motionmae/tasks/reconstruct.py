@@ -24,7 +24,7 @@ from motionmae.progress import Progress, then
 from motionmae.report import page
 from motionmae.report.pictures import captioned, errors
 from motionmae.runtime import Runtime
-from motionmae.video.origin import placed
+from motionmae.video.origin import as_place
 from motionmae.video.reading import open_video
 from motionmae.video.writing import write_video
 from motionmae.words import many
@@ -64,7 +64,7 @@ def run(config: Reconstruct) -> None:
                 yield from captioned(look.pictures, config.side)
                 progress.step()
 
-    with open_video(placed(config.video)) as video:
+    with open_video(as_place(config.video)) as video:
         rate = min(SHARPEST, float(video.rate) / pretrain.data.stride)
     write_video(out, frames(), Fraction(rate).limit_denominator(1001))
     table = {name: sum(found[name] for found in figures) / len(figures) for name in figures[0]}
@@ -99,7 +99,7 @@ def looks(config: Reconstruct, pretrain: Pretrain, objective: Reconstruction, he
     if not model.size:
         raise MotionMAEError(f"{config.model}: does not say the size of its frames")
     offsets = pretraining_offsets(model.frames, data.stride, target.adjacent, target.gap)
-    with open_video(placed(config.video)) as video:
+    with open_video(as_place(config.video)) as video:
         start = Fraction(0) if config.at.strip().removesuffix("s") in ("0", "0.0") else parse_seconds(config.at, "--at")
         if start >= video.duration:
             raise MotionMAEError(f"--at {config.at}: the video lasts {float(video.duration):.1f} s")

@@ -23,7 +23,7 @@ from motionmae.library.processes import available
 from motionmae.library.scan import scan
 from motionmae.library.sources import find
 from motionmae.progress import Progress, then
-from motionmae.video.origin import is_address, placed
+from motionmae.video.origin import as_place, is_address
 from motionmae.words import many
 
 BETWEEN = 60.0
@@ -37,7 +37,7 @@ def run(config: Scan) -> None:
         raise MotionMAEError("motionmae scan needs a FOLDER: the folder with the videos")
     if is_address(config.out):
         raise MotionMAEError(f"--out {config.out}: a manifest is written on this machine; copy it where you want it")
-    out, folder, mine = config.out, placed(config.folder), parts.parse_share(config.spread.part)
+    out, folder, mine = config.out, as_place(config.folder), parts.parse_share(config.spread.part)
     made = parts.Manifest(out, mine, folder if folder != config.folder else "")
     labels, listed = _labels(config) if config.labels else ({}, [])
     console, entries, others = Console(color_system=None), [], 0

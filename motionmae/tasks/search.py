@@ -28,7 +28,7 @@ from motionmae.progress import then
 from motionmae.report.gallery import Shown, write_gallery
 from motionmae.runtime import Runtime
 from motionmae.video.errors import VideoError
-from motionmae.video.origin import placed
+from motionmae.video.origin import as_place
 from motionmae.words import many
 
 MOST = 10_000
@@ -107,7 +107,7 @@ def hits(
 
 def embedded(table: Embeddings, name: str, config: Search, here: Runtime) -> Float[Tensor, "q d"]:
     """The vectors of a file, made as those of the table were."""
-    place = placed(name)
+    place = as_place(name)
     if place == name and not os.path.exists(name):
         raise MotionMAEError(f"{name}: there is no such file, and no video of that name in {config.features}")
     made = made_by(table, config)

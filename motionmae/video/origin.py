@@ -37,7 +37,7 @@ def is_address(path: str) -> bool:
     return path.startswith("pipe:") or re.match(r"[a-z][a-z0-9+.-]*://", path) is not None
 
 
-def placed(path: str) -> str:
+def as_place(path: str) -> str:
     """A path that the user typed, as one: an address as its place, any other as it is."""
     return remote.root(path) if is_address(path) else path
 

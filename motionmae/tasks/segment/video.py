@@ -35,7 +35,7 @@ from motionmae.report.segmentation import save_page
 from motionmae.tasks.segment.given import Given, read_given
 from motionmae.video import remote
 from motionmae.video.frames import Images
-from motionmae.video.origin import placed
+from motionmae.video.origin import as_place
 from motionmae.video.reading import Video, probe, read_frames
 from motionmae.video.writing import write_video
 from motionmae.words import many
@@ -171,7 +171,7 @@ def open_footage(path: str) -> Footage:
     Frames are decoded in blocks, of which two stay in memory: the length of the video costs none. A video ends, with a
     warning, where its frames no longer decode. Images of differing sizes are an error, since a mask fits one size.
     """
-    path = placed(path)
+    path = as_place(path)
     info = probe(path)
     if Path(path).is_dir():
         images = Images(path)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from motionmae.config import Measure, Pretrain, Study
 from motionmae.errors import MotionMAEError
 from motionmae.files import read_json, write_json
 from motionmae.grids import GRIDS, UNLEARNED_ARMS, UNTRAINED, arm_of
+from motionmae.library.processes import when_parent_ends
 from motionmae.models.weights import save
 from motionmae.report.run import read_metrics
 from motionmae.tasks import finetune, pretrain, probe
@@ -88,7 +88,7 @@ def work(config: Study, cell: Cell) -> None:
 
     Leaves the figures; where it fails, the reason in their place.
     """
-    threading.Thread(target=stop_with_parent, daemon=True).start()
+    when_parent_ends(partial(os.kill, os.getpid(), signal.SIGTERM))  # as its user would: what it has done is saved
     folder = Path(cell.config.run.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,14 +101,6 @@ def work(config: Study, cell: Cell) -> None:
         told = str(error) if known else f"{type(error).__name__}: {error}"
         write_json(file_of(config, cell), {"arm": cell.arm, "seed": cell.seed, "failed": told})
         sys.exit(2 if known else 1)
-
-
-def stop_with_parent() -> None:
-    """Stop this process as its user would, what it has done being saved, when the study has ended, however it did."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def reason(config: Study, cell: Cell, code: int | None) -> str:
